@@ -1,0 +1,37 @@
+//! From a file to token batches: readers, chat templates, loss masks, loaders.
+//!
+//! A row of a file becomes a [`Record`] ([`read()`]), the record a [`Sample`] of token ids and a
+//! mask of what is trained on ([`Renderer`]), and samples become a [`TokenBatch`] on a device
+//! ([`collate()`]), in the order that a [`Loader`] draws from a seed. Each hop is one function.
+//!
+//! The crate knows no model and no loss, and no tensor before `collate`. It prints nothing, reads
+//! no environment and fetches nothing: a fault of one row is a [`RowError`] with its place, a
+//! fault of a whole file a [`DataError`] with its exit code.
+//!
+//! Start reading at [`read()`] and [`Renderer::render`].
+
+pub mod record;
+pub mod read;
+pub mod tokenizer;
+pub mod template;
+pub mod render;
+pub mod split;
+mod order;
+pub mod loader;
+pub mod collate;
+pub mod preview;
+pub mod error;
+
+pub use collate::{TokenBatch, collate, pad_id};
+pub use error::{DataError, NameList, ReasonCounts, Reject, RowError};
+pub use loader::{Cursor, Loader, LoaderError};
+pub use preview::{Style, preview};
+pub use read::{Format, Located, ReadOptions, ReadReport, UnknownFormatName, read};
+pub use record::{Message, Record, Role};
+pub use render::{RenderReport, Renderer, Sample, TooLong};
+pub use split::{Validation, split};
+pub use template::{ChatTemplate, TemplateError};
+pub use tokenizer::{
+    DecodeStream, Encoded, SpecialTokens, Specials, Tokenizer, TokenizerError, VocabModel,
+    VocabSpec,
+};

@@ -1,0 +1,268 @@
+//! From a record to token ids and the mask of what is trained on.
+
+mod guard;
+mod spans;
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::error::{DataError, ReasonCounts, Reject, RowError};
+use crate::read::Located;
+use crate::record::{Message, Record};
+use crate::template::{ChatTemplate, TemplateError};
+use crate::tokenizer::{Encoded, Specials, Tokenizer, TokenizerError};
+use guard::Guarded;
+
+/// One row, ready to be trained on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Whether each token is to be predicted; as long as `tokens`.
+    pub target: Vec<bool>,
+    /// Whether the row was cut to the longest length.
+    pub truncated: bool,
+}
+
+impl Sample {
+    /// Targets that can be predicted: those that have a token before them.
+    #[must_use]
+    pub fn n_targets(&self) -> usize {
+        self.target.iter().skip(1).filter(|&&target| target).count()
+    }
+}
+
+/// What becomes of a row with more than the longest length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TooLong {
+    /// It is cut at the end.
+    #[default]
+    Truncate,
+    /// It is left out, and counted.
+    Drop,
+    /// The whole work stops.
+    Error,
+}
+
+/// Turns records into samples.
+///
+/// * A **conversation** is rendered by the chat template and encoded once, as a whole. Targets
+///   are the assistant's turns: each token that starts in the text that the template writes for
+///   the turn, from behind the generation prompt up to and with the end-of-turn token.
+/// * A **completion** is encoded with its prompt; the completion and the end-of-text token are
+///   targets.
+/// * A **text** is a target as a whole and ends with the end-of-text token.
+///
+/// Completions and texts start with the begin-of-text token if the tokenizer's policy says so;
+/// neither token is ever doubled. The names of special tokens inside a row's own text are text
+/// like any other: special ids come from the template and from here alone (fault M10).
+#[derive(Debug)]
+pub struct Renderer {
+    /// Text to ids.
+    pub tokenizer: Tokenizer,
+    /// Conversations to text; without it, conversations are refused.
+    pub template: Option<ChatTemplate>,
+    /// The longest sample, in tokens.
+    pub max_tokens: usize,
+    /// What becomes of longer ones.
+    pub too_long: TooLong,
+}
+
+/// All rows of a file, rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderReport {
+    /// Row number and sample of each good row, in order.
+    pub samples: Vec<(usize, Sample)>,
+    /// The refused rows, in order. `byte` is not known here and is 0.
+    pub rejects: Vec<Reject>,
+    /// How many samples were cut.
+    pub truncated: usize,
+    /// Targets of all samples that can be predicted.
+    pub target_tokens: usize,
+    /// Tokens of all samples.
+    pub total_tokens: usize,
+}
+
+impl Renderer {
+    /// The sample of a record.
+    ///
+    /// # Errors
+    /// [`RowError`] if the row cannot be rendered, is too long, or leaves nothing to train on.
+    pub fn render(&self, record: &Record) -> Result<Sample, RowError> {
+        let sample = match record {
+            Record::Chat { messages, tools } => self.chat(messages, tools.as_ref())?,
+            Record::Completion { prompt, completion } => {
+                let text = format!("{prompt}{completion}");
+                self.document(&text, prompt.len()..text.len())?
+            }
+            Record::Text(text) => {
+                let mut sample = self.document(text, 0..text.len())?;
+                sample.target.fill(true);
+                sample
+            }
+        };
+        self.cut(sample)
+    }
+
+    /// Renders every row and counts what was refused.
+    ///
+    /// # Errors
+    /// [`DataError::AllRowsRejected`] if no row is left, [`DataError::RowTooLong`] at the first
+    /// long row under [`TooLong::Error`].
+    pub fn render_all(&self, rows: &[Located]) -> Result<RenderReport, DataError> {
+        let mut samples = Vec::with_capacity(rows.len());
+        let mut rejects = Vec::new();
+        for &Located { row, line, ref record } in rows {
+            match self.render(record) {
+                Ok(sample) => samples.push((row, sample)),
+                Err(reason @ RowError::TooLong { .. }) if self.too_long == TooLong::Error => {
+                    return Err(DataError::RowTooLong { row, line, reason: Box::new(reason) });
+                }
+                Err(reason) => rejects.push(Reject { row, line, byte: 0, reason }),
+            }
+        }
+        if let (true, Some(first)) = (samples.is_empty(), rejects.first()) {
+            return Err(DataError::AllRowsRejected {
+                rows: rows.len(),
+                counts: ReasonCounts::of(&rejects),
+                first_line: first.line,
+                first: Box::new(first.reason.clone()),
+            });
+        }
+        Ok(RenderReport {
+            truncated: samples.iter().filter(|(_, sample)| sample.truncated).count(),
+            target_tokens: samples.iter().map(|(_, sample)| sample.n_targets()).sum(),
+            total_tokens: samples.iter().map(|(_, sample)| sample.tokens.len()).sum(),
+            samples,
+            rejects,
+        })
+    }
+
+    /// The ids that the assistant's next turn follows: the very ids that training sees there.
+    ///
+    /// # Errors
+    /// [`RowError`] if there is no template, or it or the tokenizer fails.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, RowError> {
+        self.prompt_with_tools(messages, None)
+    }
+
+    /// As [`Renderer::prompt`], with tools offered to the assistant.
+    ///
+    /// # Errors
+    /// As [`Renderer::prompt`].
+    pub fn prompt_with_tools(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+    ) -> Result<Vec<u32>, RowError> {
+        let template = self.template.as_ref().ok_or(RowError::NoTemplate)?;
+        let specials = self.tokenizer.special_texts();
+        let Guarded { messages, tools } = guard::guard(messages, tools, specials)?;
+        let rendered = template.render_marked(&messages, tools.as_ref(), true)?;
+        Ok(guard::encode(&self.tokenizer, &guard::clean(rendered))?.ids)
+    }
+
+    fn chat(&self, messages: &[Message], tools: Option<&Value>) -> Result<Sample, RowError> {
+        let template = self.template.as_ref().ok_or(RowError::NoTemplate)?;
+        let specials = self.tokenizer.special_texts();
+        let Guarded { messages, tools } = guard::guard(messages, tools, specials)?;
+        let tools = tools.as_ref();
+        let whole = guard::clean(template.render_marked(&messages, tools, false)?);
+        let spans = spans::of_assistant(template, &messages, tools, &whole, specials)?;
+        let encoded = guard::encode(&self.tokenizer, &whole)?;
+        let target = targets(&encoded, &spans);
+        Ok(Sample { tokens: encoded.ids, target, truncated: false })
+    }
+
+    /// A text outside any template: begin and end of text where they belong.
+    fn document(&self, text: &str, target: Range<usize>) -> Result<Sample, RowError> {
+        let encoded = self.tokenizer.encode_with_offsets(text, Specials::Plain)?;
+        let mut targets = targets(&encoded, &[target]);
+        let mut tokens = encoded.ids;
+        let bos = self.tokenizer.bos().filter(|_| self.tokenizer.adds_bos());
+        if let Some(bos) = bos.filter(|&bos| tokens.first() != Some(&bos)) {
+            tokens.insert(0, bos);
+            targets.insert(0, false);
+        }
+        // Without any target in the row's own text there is nothing whose end could be learnt.
+        let any = targets.contains(&true);
+        let eos = self.tokenizer.eos().filter(|_| any);
+        if let Some(eos) = eos.filter(|&eos| tokens.last() != Some(&eos)) {
+            tokens.push(eos);
+            targets.push(true);
+        }
+        Ok(Sample { tokens, target: targets, truncated: false })
+    }
+
+    fn cut(&self, mut sample: Sample) -> Result<Sample, RowError> {
+        if sample.n_targets() == 0 {
+            return Err(RowError::NoTarget);
+        }
+        let (tokens, max_tokens) = (sample.tokens.len(), self.max_tokens);
+        if tokens <= max_tokens {
+            return Ok(sample);
+        }
+        if self.too_long != TooLong::Truncate {
+            return Err(RowError::TooLong { tokens, max_tokens });
+        }
+        sample.tokens.truncate(max_tokens);
+        sample.target.truncate(max_tokens);
+        sample.truncated = true;
+        if sample.n_targets() == 0 {
+            return Err(RowError::TargetCutAway { tokens, max_tokens });
+        }
+        Ok(sample)
+    }
+}
+
+/// Which tokens start inside one of the spans (ascending, apart from each other).
+///
+/// Some tokenizers report a token's place without the blank before it, although the blank is part
+/// of the token. So a token starts where the one before it ended, if that is earlier.
+fn targets(encoded: &Encoded, spans: &[Range<usize>]) -> Vec<bool> {
+    let mut spans = spans.iter().peekable();
+    let mut covered = 0;
+    let mut targets = Vec::with_capacity(encoded.ids.len());
+    for offset in &encoded.offsets {
+        let start = offset.start.min(covered);
+        covered = covered.max(offset.end);
+        while spans.next_if(|span| span.end <= start).is_some() {}
+        targets.push(spans.peek().is_some_and(|span| span.contains(&start)));
+    }
+    targets
+}
+
+impl From<TokenizerError> for RowError {
+    fn from(error: TokenizerError) -> Self {
+        let detail = match error {
+            TokenizerError::Failed { detail } => detail,
+            other => other.to_string(),
+        };
+        Self::Tokenizer { detail }
+    }
+}
+
+impl From<TemplateError> for RowError {
+    fn from(error: TemplateError) -> Self {
+        match error {
+            TemplateError::ReservedCharacter { code } => Self::ReservedCharacter { code },
+            other => Self::Template { detail: other.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_a_target_if_it_starts_inside_a_span() {
+        let offsets = vec![0..4, 5..9, 9..12, 9..12, 12..13];
+        let encoded = Encoded { ids: vec![0; 5], offsets };
+        // The second token is reported from 5 but covers the blank at 4.
+        assert_eq!(targets(&encoded, &[4..12]), [false, true, true, true, false]);
+        assert_eq!(targets(&encoded, &[5..12]), [false, false, true, true, false]);
+        assert_eq!(targets(&encoded, &[0..1, 12..13]), [true, false, false, false, true]);
+    }
+}

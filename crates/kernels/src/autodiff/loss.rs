@@ -1,0 +1,90 @@
+//! Backward passes of the projected cross-entropy and of the token log-probabilities.
+
+use burn::backend::Autodiff;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+
+use super::is_tracked;
+use crate::ops::LlmOps;
+use crate::primitive::reshape;
+
+#[derive(Debug)]
+struct LinearCrossEntropy;
+
+impl<B: LlmOps> Backward<B, 2> for LinearCrossEntropy {
+    /// Both gradients for an upstream gradient of one.
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = reshape::<B, 2>(grads.consume::<B>(&ops.node), [1, 1]);
+        let (d_hidden, d_weight) = ops.state;
+        let [node_hidden, node_weight] = ops.parents;
+        if let Some(node) = node_hidden {
+            grads.register::<B>(node.id, B::float_mul(d_hidden, grad.clone()));
+        }
+        if let Some(node) = node_weight {
+            grads.register::<B>(node.id, B::float_mul(d_weight, grad));
+        }
+    }
+}
+
+pub(super) fn linear_cross_entropy<B: LlmOps, C: CheckpointStrategy>(
+    hidden: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    targets: IntTensor<B>,
+    mask: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let trained = is_tracked::<B, C>(&weight);
+    let prep =
+        LinearCrossEntropy.prepare::<C>([hidden.node(), weight.node()]).compute_bound().stateful();
+    let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+    let mask = mask.into_primitive();
+    match prep {
+        OpsKind::Tracked(prep) => {
+            let (total, d_hidden, d_weight) =
+                B::linear_cross_entropy_grad(hidden, weight, targets, mask, trained);
+            prep.finish((d_hidden, d_weight), total)
+        }
+        OpsKind::UnTracked(prep) => {
+            prep.finish(B::linear_cross_entropy(hidden, weight, targets, mask))
+        }
+    }
+}
+
+#[derive(Debug)]
+struct TokenLogps;
+
+impl<B: LlmOps> Backward<B, 2> for TokenLogps {
+    type State = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, bool);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (hidden, weight, targets, trained) = ops.state;
+        let (d_hidden, d_weight) =
+            B::token_logps_backward(grad, hidden, weight, targets, trained);
+        let [node_hidden, node_weight] = ops.parents;
+        if let Some(node) = node_hidden {
+            grads.register::<B>(node.id, d_hidden);
+        }
+        if let Some(node) = node_weight {
+            grads.register::<B>(node.id, d_weight);
+        }
+    }
+}
+
+pub(super) fn token_logps<B: LlmOps, C: CheckpointStrategy>(
+    hidden: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    targets: IntTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let trained = is_tracked::<B, C>(&weight);
+    let prep = TokenLogps.prepare::<C>([hidden.node(), weight.node()]).compute_bound().stateful();
+    let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+    let logps = B::token_logps(hidden.clone(), weight.clone(), targets.clone());
+    match prep {
+        OpsKind::Tracked(prep) => prep.finish((hidden, weight, targets, trained), logps),
+        OpsKind::UnTracked(prep) => prep.finish(logps),
+    }
+}

@@ -1,0 +1,30 @@
+//! Tensor operations of a decoder language model, each with a reference body in plain tensor
+//! operations and a hand-written backward pass.
+//!
+//! The crate knows tensors and nothing above them: no layers, no models, no losses beyond the
+//! cross-entropy of a projection. It chooses no device; its `flex`, `ndarray` and `cube` features
+//! mirror the backends a binary has switched on, because Burn's backend types exist only then.
+//!
+//! Start with [`linear()`] and [`attention()`], the functions models call; [`LlmOps`] is the seam
+//! where a backend brings its own bodies, `cpu` the bodies for the Flex backend.
+
+pub mod attention;
+pub mod linear;
+pub mod linear_cross_entropy;
+pub mod ops;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
+
+mod autodiff;
+#[cfg(feature = "flex")]
+mod cpu;
+mod primitive;
+
+pub use attention::attention;
+pub use linear::{linear, lora_linear};
+pub use linear_cross_entropy::{linear_cross_entropy, token_logps};
+pub use ops::LlmOps;
+pub use rms_norm::rms_norm;
+pub use rope::{RopeTable, rope};
+pub use swiglu::swiglu;

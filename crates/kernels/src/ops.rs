@@ -1,0 +1,199 @@
+//! The extension trait: every operation the models are built from, on every backend.
+//!
+//! A default body is the reference: plain tensor operations that run on any backend, and, through
+//! fusion, on any GPU. A backend with something better overrides the method. The implementation
+//! for `Autodiff` adds the hand-written backward passes.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, backend_extension};
+
+use crate::{attention, linear, linear_cross_entropy, rms_norm, rope, swiglu};
+
+/// Operations of a decoder on the level where speed and memory are decided.
+///
+/// Shapes are written in the order `batch, seq, heads, head_dim, hidden, vocab`; `n` is the number
+/// of tokens (`batch · seq`). Weights are `[d_out, d_in]`, as Hugging Face stores them.
+#[backend_extension(
+    Cube: cfg(feature = "cube"),
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Autodiff,
+    Fusion: cfg(feature = "cube")
+)]
+pub trait LlmOps: Backend {
+    /// `x · wᵀ` for `x [n, d_in]` and `w [d_out, d_in]`: `[n, d_out]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn project(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(x, Self::float_transpose(w))
+    }
+
+    /// `a · b + c · d` for matrices: two products into one result.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn matmul_sum(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::float_add(Self::float_matmul(a, b), Self::float_matmul(c, d))
+    }
+
+    /// `x · wᵀ + scale · (x · aᵀ) · bᵀ` for `a [rank, d_in]` and `b [d_out, rank]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn lora_linear(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        linear::lora_linear_forward::<Self>(x, w, a, b, scale).0
+    }
+
+    /// RMSNorm over the last dimension of `x [n, hidden]` with gain `gamma [hidden]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        rms_norm::reference::<Self>(x, gamma, eps)
+    }
+
+    /// Gradients of [`LlmOps::rms_norm`] to `x` and `gamma`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn rms_norm_backward(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::reference_backward::<Self>(grad, x, gamma, eps)
+    }
+
+    /// Half-rotation RoPE of `x [batch, seq, heads, head_dim]` by `cos`, `sin`
+    /// `[batch or 1, seq, 1, head_dim / 2]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        rope::reference::<Self>(x, cos, sin)
+    }
+
+    /// `silu(gate) ⊙ up`, elementwise.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        swiglu::reference::<Self>(gate, up)
+    }
+
+    /// Gradients of [`LlmOps::swiglu`] to `gate` and `up`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn swiglu_backward(
+        grad: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        swiglu::reference_backward::<Self>(grad, gate, up)
+    }
+
+    /// Causal grouped-query attention.
+    ///
+    /// `q [batch, seq, heads, head_dim]`, `k`, `v [batch, keys, kv_heads, head_dim]`,
+    /// `segments [batch, keys]`: `[batch, seq, heads, head_dim]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        Self::attention_forward(q, k, v, segments, scale).0
+    }
+
+    /// [`LlmOps::attention`] with the log-sum-exp of each row of scores,
+    /// `[batch, heads, seq, 1]`, which the backward pass needs.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn attention_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::reference::<Self>(q, k, v, segments, scale)
+    }
+
+    /// Gradients of [`LlmOps::attention`] to `q`, `k` and `v`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    #[expect(clippy::too_many_arguments, reason = "the operands of attention's gradient")]
+    fn attention_backward(
+        grad: FloatTensor<Self>,
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::reference_backward::<Self>(grad, q, k, v, segments, out, lse, scale)
+    }
+
+    /// `Σ maskᵢ · −log softmax(hiddenᵢ · weightᵀ)[targetᵢ]`: `[1]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn linear_cross_entropy(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        mask: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear_cross_entropy::reference::<Self>(hidden, weight, targets, mask)
+    }
+
+    /// [`LlmOps::linear_cross_entropy`] with its gradient to `hidden` and, where `train_weight`,
+    /// to `weight` (otherwise a `[1, 1]` zero).
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn linear_cross_entropy_grad(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        mask: FloatTensor<Self>,
+        train_weight: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        linear_cross_entropy::reference_grad::<Self>(hidden, weight, targets, mask, train_weight)
+    }
+
+    /// `log softmax(hiddenᵢ · weightᵀ)[targetᵢ]` of every token: `[n]`, in nats.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn token_logps(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear_cross_entropy::reference_logps::<Self>(hidden, weight, targets)
+    }
+
+    /// Gradients of [`LlmOps::token_logps`] to `hidden` and, where `train_weight`, to `weight`
+    /// (otherwise a `[1, 1]` zero), for the gradient `grad [n]`.
+    #[cfg_attr(feature = "cube", fusion(default))]
+    fn token_logps_backward(
+        grad: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        train_weight: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear_cross_entropy::reference_logps_backward::<Self>(
+            grad,
+            hidden,
+            weight,
+            targets,
+            train_weight,
+        )
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl LlmOps for burn::backend::NdArray {}
+
+#[cfg(feature = "cube")]
+impl LlmOps for burn_cubecl::CubeBackend {}

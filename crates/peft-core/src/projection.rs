@@ -1,0 +1,65 @@
+//! A linear map with room for an adapter.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use rekindle_quant::BaseWeight;
+
+use crate::Adapter;
+
+/// `y = W x + b`, or the adapted form of it.
+#[derive(Module, Debug)]
+pub struct Projection {
+    base: BaseWeight,
+    bias: Option<Param<Tensor<1>>>,
+    adapter: Option<Adapter>,
+}
+
+impl Projection {
+    /// A projection without adapter.
+    pub fn new(base: BaseWeight, bias: Option<Param<Tensor<1>>>) -> Self {
+        Self { base, bias, adapter: None }
+    }
+
+    /// The same projection with its base frozen and `adapter` in place of any earlier one.
+    #[must_use]
+    pub fn attach(self, adapter: Adapter) -> Self {
+        let Self { base, bias, .. } = self;
+        let base = base.set_require_grad(false);
+        Self { base, bias: bias.map(|it| it.set_require_grad(false)), adapter: Some(adapter) }
+    }
+
+    /// `x [batch, seq, d_in]` to `[batch, seq, d_out]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let y = match &self.adapter {
+            Some(adapter) => adapter.math().forward(x, &self.base),
+            None => self.base.linear(x),
+        };
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
+    }
+
+    /// The base weight.
+    pub fn base(&self) -> &BaseWeight {
+        &self.base
+    }
+
+    /// The bias `[d_out]`, if there is one.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(|bias| bias.val())
+    }
+
+    /// The adapter, if there is one.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The weight `[d_out, d_in]` with the adapter, if any, merged into it.
+    pub fn merged(&self) -> Tensor<2> {
+        match &self.adapter {
+            Some(adapter) => adapter.math().merge(self.base.dense()),
+            None => self.base.dense(),
+        }
+    }
+}

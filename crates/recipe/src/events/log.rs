@@ -1,0 +1,196 @@
+//! The log as a file: begun, added to, cut back when a run goes on, read.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{Event, Record};
+
+/// A way in which the log cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum EventsError {
+    /// The system refused.
+    #[error("cannot {action} `{path}`: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The log.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line before the last is not an event.
+    #[error("`{path}` line {line} is no event ({reason}); move the file away to go on without it",
+        path = path.display())]
+    Line {
+        /// The log.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the JSON reader found.
+        reason: String,
+    },
+}
+
+/// The log of a run, open for more lines.
+#[derive(Debug)]
+pub struct EventLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl EventLog {
+    /// Begins a log.
+    ///
+    /// # Errors
+    /// The file exists, or cannot be made.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, EventsError> {
+        let path = path.into();
+        match OpenOptions::new().append(true).create_new(true).open(&path) {
+            Ok(file) => Ok(Self { file, path }),
+            Err(source) => Err(EventsError::Io { action: "create", path, source }),
+        }
+    }
+
+    /// Opens the log of a run that goes on after `step`; makes it if it is missing.
+    ///
+    /// A last line torn by a crash and the events of later steps are dropped, so that no step
+    /// stands in the log twice. The new file takes the old one's place in one move.
+    ///
+    /// # Errors
+    /// The log cannot be read or replaced, or a line before the last is damaged.
+    pub fn resume(path: impl Into<PathBuf>, step: u64) -> Result<Self, EventsError> {
+        let path = path.into();
+        if !path.exists() {
+            return Self::create(path);
+        }
+        let mut records = read(&path)?;
+        records.retain(|record| record.event.step().is_none_or(|of| of <= step));
+        replace(&path, &records)
+            .and_then(|()| OpenOptions::new().append(true).open(&path))
+            .map(|file| Self { file, path: path.clone() })
+            .map_err(|source| EventsError::Io { action: "rewrite", path, source })
+    }
+
+    /// Adds a line; `time` is in seconds since 1970-01-01 UTC. The line is whole on return.
+    ///
+    /// # Errors
+    /// The line cannot be written.
+    pub fn append(&mut self, time: f64, event: &Event) -> Result<(), EventsError> {
+        let record = Record { time, event: event.clone() };
+        // One write call a line: readers never see half a line of a process that lives.
+        record
+            .line()
+            .map_err(io::Error::from)
+            .and_then(|line| self.file.write_all(line.as_bytes()))
+            .and_then(|()| self.file.flush())
+            .map_err(|source| EventsError::Io {
+                action: "append to",
+                path: self.path.clone(),
+                source,
+            })
+    }
+}
+
+fn replace(path: &Path, records: &[Record]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    for record in records {
+        file.write_all(record.line()?.as_bytes())?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// All events of a log; a last line torn by a crash is left out.
+///
+/// # Errors
+/// The file cannot be read, or a line before the last is not an event.
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>, EventsError> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|source| EventsError::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    })?;
+    let lines: Vec<_> = bytes
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .collect();
+    let mut records = Vec::with_capacity(lines.len());
+    for (position, (index, line)) in lines.iter().enumerate() {
+        match serde_json::from_slice(line) {
+            Ok(record) => records.push(record),
+            Err(_) if position + 1 == lines.len() => {}
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(EventsError::Line { path: path.into(), line: index + 1, reason });
+            }
+        }
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Event, tests::step};
+
+    fn log_of_three() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let mut log = EventLog::create(&path).unwrap();
+        for number in 1..=3 {
+            log.append(number as f64, &step(number, 2.0)).unwrap();
+        }
+        log.append(4.0, &Event::Warning { message: "a \"b\"\nc".into() }).unwrap();
+        (folder, path)
+    }
+
+    fn steps(path: &Path) -> Vec<Option<u64>> {
+        read(path).unwrap().iter().map(|record| record.event.step()).collect()
+    }
+
+    #[test]
+    fn a_torn_last_line_is_dropped_at_every_length() {
+        let (_folder, path) = log_of_three();
+        let whole = std::fs::read(&path).unwrap();
+        let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for length in last..whole.len() - 1 {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(steps(&path), [Some(1), Some(2), Some(3)], "{length}");
+        }
+    }
+
+    #[test]
+    fn resuming_drops_later_steps_and_goes_on_with_whole_lines() {
+        let (_folder, path) = log_of_three();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"time\":5,\"ev").unwrap();
+        let mut log = EventLog::resume(&path, 1).unwrap();
+        log.append(6.0, &step(2, 1.0)).unwrap();
+        assert_eq!(steps(&path), [Some(1), None, Some(2)]);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn damage_before_the_last_line_is_an_error_and_changes_nothing() {
+        let (_folder, path) = log_of_three();
+        let text = std::fs::read_to_string(&path).unwrap().replacen("{\"time\":2", "\u{0}", 1);
+        std::fs::write(&path, &text).unwrap();
+        let error = EventLog::resume(&path, 1).unwrap_err();
+        assert!(matches!(error, EventsError::Line { line: 2, .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_log_is_not_begun_over_another() {
+        let (_folder, path) = log_of_three();
+        assert!(matches!(EventLog::create(&path), Err(EventsError::Io { .. })));
+        assert_eq!(read(&path).unwrap().len(), 4);
+    }
+}

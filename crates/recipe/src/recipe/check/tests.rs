@@ -1,0 +1,100 @@
+use super::*;
+use crate::recipe::tests::FULL_TEXT;
+
+fn keys(text: &str) -> Vec<String> {
+    let recipe = Recipe::parse(text, "recipe.toml").unwrap_or_else(|error| panic!("{error}"));
+    let problems = recipe.validate().err().unwrap_or_default();
+    problems.into_iter().map(|problem| problem.key).collect()
+}
+
+/// The keys found wrong after one line of the complete recipe was replaced.
+fn with(from: &str, to: &str) -> Vec<String> {
+    assert!(FULL_TEXT.contains(from), "{from}");
+    keys(&FULL_TEXT.replace(from, to))
+}
+
+#[test]
+fn all_missing_keys_are_named_at_once() {
+    assert_eq!(keys(""), ["model", "data.train", "method"]);
+}
+
+#[test]
+fn learning_rate_lies_between_zero_and_one() {
+    for rate in ["0", "0.0", "-1", "-1e-4", "nan", "inf", "1", "1.0", "3"] {
+        let found = with("learning_rate = 2e-4", &format!("learning_rate = {rate}"));
+        assert_eq!(found, ["train.learning_rate"], "{rate}");
+    }
+    assert!(with("learning_rate = 2e-4", "learning_rate = 0.999").is_empty());
+}
+
+#[test]
+fn each_bad_number_is_found() {
+    for (from, to, key) in [
+        ("max_tokens = 512", "max_tokens = 0", "data.max_tokens"),
+        ("r = 16", "r = 0", "method.lora.r"),
+        ("lora_alpha = 32", "lora_alpha = 0", "method.lora.lora_alpha"),
+        ("lora_alpha = 32", "lora_alpha = nan", "method.lora.lora_alpha"),
+        ("lora_dropout = 0.05", "lora_dropout = 1", "method.lora.lora_dropout"),
+        ("lora_dropout = 0.05", "lora_dropout = -0.1", "method.lora.lora_dropout"),
+        ("[\"q_proj\", \"v_proj\"]", "[]", "method.lora.target_modules"),
+        ("[\"q_proj\", \"v_proj\"]", "\"\"", "method.lora.target_modules"),
+        ("max_steps = 100", "max_steps = 0", "train.max_steps"),
+        ("micro_batch_size = 3", "micro_batch_size = 0", "train.micro_batch_size"),
+        ("micro_batch_size = 3", "micro_batch_size = 9", "train.micro_batch_size"),
+        ("weight_decay = 0.0", "weight_decay = -0.1", "train.weight_decay"),
+        ("adam_beta1 = 0.9", "adam_beta1 = 1.0", "train.adam_beta1"),
+        ("adam_beta2 = 0.95", "adam_beta2 = nan", "train.adam_beta2"),
+        ("adam_epsilon = 1e-8", "adam_epsilon = 0", "train.adam_epsilon"),
+        ("max_grad_norm = 0", "max_grad_norm = -1", "train.max_grad_norm"),
+        ("eval_steps = 50", "eval_steps = 0", "train.eval_steps"),
+        ("save_steps = 100", "save_steps = 0", "train.save_steps"),
+        ("save_total_limit = 3", "save_total_limit = 0", "train.save_total_limit"),
+        ("min_lr_ratio = 0.1", "min_lr_ratio = 1.1", "train.schedule.cosine.min_lr_ratio"),
+        ("warmup_steps = 10", "warmup_ratio = 1.0", "train.schedule.cosine.warmup_ratio"),
+        ("max_new_tokens = 32", "max_new_tokens = 0", "eval.max_new_tokens"),
+    ] {
+        let found = with(from, to);
+        assert!(found.iter().any(|found| found == key), "{to}: {found:?}");
+    }
+}
+
+#[test]
+fn warmup_is_not_longer_than_training() {
+    let key = "train.schedule.cosine.warmup_steps";
+    assert_eq!(with("warmup_steps = 10", "warmup_steps = 101"), [key]);
+    assert!(with("warmup_steps = 10", "warmup_steps = 100").is_empty());
+}
+
+#[test]
+fn both_of_an_exclusive_pair_are_refused() {
+    let both = "max_steps = 100\nnum_epochs = 1";
+    assert_eq!(with("max_steps = 100", both), ["train.num_epochs"]);
+    let both = "warmup_steps = 10\nwarmup_ratio = 0.1";
+    assert_eq!(with("warmup_steps = 10", both), ["train.schedule.cosine.warmup_ratio"]);
+    let three = "validation_fraction = 0.1\nvalidation_rows = 9\nformat";
+    let found = with("format", three);
+    assert_eq!(found, ["data.validation_rows", "data.validation_fraction"]);
+}
+
+#[test]
+fn keys_without_effect_are_refused() {
+    let found = with("validation = \"data/y.jsonl\"", "");
+    assert_eq!(found, ["train.eval_steps", "eval.generate"]);
+    let found = keys("model = \"m\"\ndata.train = \"t\"\nmethod.full = {}\nexport.adapter = true");
+    assert_eq!(found, ["export.adapter"]);
+}
+
+#[test]
+fn several_problems_come_together_and_say_what_would_do() {
+    let text = FULL_TEXT.replace("r = 16", "r = 0").replace("batch_size = 8", "batch_size = 0");
+    let problems = Recipe::parse(&text, "recipe.toml").unwrap().validate().unwrap_err();
+    let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "`method.lora.r` is `0`, wanted a whole number, 1 or more",
+            "`train.batch_size` is `0`, wanted a whole number, 1 or more",
+            "`train.micro_batch_size` is `3`, wanted at most the `batch_size` of `0`",
+        ]
+    );
+}

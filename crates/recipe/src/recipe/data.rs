@@ -1,0 +1,99 @@
+//! `[data]`: where the rows come from and how they become tokens.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The rows to train and to validate on.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSection {
+    /// Training rows: a JSONL or JSON file.
+    pub train: PathBuf,
+    /// Validation rows in a file of their own; excludes the two keys that split `train`.
+    pub validation: Option<PathBuf>,
+    /// Number of rows taken out of `train` for validation, chosen by the seed.
+    pub validation_rows: Option<u64>,
+    /// Part of the rows of `train` taken out for validation, above 0 and below 1.
+    pub validation_fraction: Option<f64>,
+    /// How a row is laid out; `auto` looks at the rows.
+    pub format: RowFormat,
+    /// Chat template in place of the model's own: a Jinja file, or `chatml` for the built-in one.
+    pub template: Option<String>,
+    /// Longest row, in tokens.
+    pub max_tokens: usize,
+    /// What happens to a row of more than `max_tokens`.
+    pub too_long: TooLong,
+    /// What happens after a row that cannot be used.
+    pub on_bad_row: OnBadRow,
+}
+
+impl Default for DataSection {
+    fn default() -> Self {
+        Self {
+            train: PathBuf::new(),
+            validation: None,
+            validation_rows: None,
+            validation_fraction: None,
+            format: RowFormat::Auto,
+            template: None,
+            max_tokens: 1024,            // TRL SFTConfig.max_length
+            too_long: TooLong::Truncate, // TRL SFTConfig truncates
+            on_bad_row: OnBadRow::Fail,
+        }
+    }
+}
+
+impl DataSection {
+    /// Whether any key asks for validation rows.
+    pub fn has_validation(&self) -> bool {
+        self.validation.is_some()
+            || self.validation_rows.is_some()
+            || self.validation_fraction.is_some()
+    }
+}
+
+/// How a row is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowFormat {
+    /// Found from the keys of the rows.
+    #[default]
+    Auto,
+    /// OpenAI chat: `messages` of `role` and `content`.
+    Messages,
+    /// ShareGPT: `conversations` of `from` and `value`.
+    #[serde(rename = "sharegpt")]
+    ShareGpt,
+    /// Alpaca: `instruction`, `input`, `output`.
+    Alpaca,
+    /// `prompt` and `completion`.
+    PromptCompletion,
+    /// `text`: every token is a target.
+    Text,
+}
+
+/// What happens to a row of more than `max_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLong {
+    /// The end is cut off.
+    #[default]
+    Truncate,
+    /// The row is left out and counted.
+    Drop,
+    /// The row is a bad row.
+    Error,
+}
+
+/// What happens after a row that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// The run stops after all bad rows have been reported.
+    #[default]
+    Fail,
+    /// Bad rows are left out, counted and listed.
+    Skip,
+}

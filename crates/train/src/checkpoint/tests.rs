@@ -1,0 +1,241 @@
+use super::*;
+use crate::toy::{Mlp, Recorder, plan, run, state};
+use crate::{Ended, TrainState};
+
+const DROPOUT: f64 = 0.3;
+
+/// The bits of an uninterrupted run of 10 steps.
+fn uninterrupted(dir: &Path) -> (Vec<u32>, Vec<f64>) {
+    let mut recorder = Recorder::default();
+    let plan = plan(&dir.join("uninterrupted"), 10);
+    let outcome = run(state(DROPOUT), &[], &plan, &mut recorder).unwrap();
+    (outcome.state.policy.bits(), recorder.reports.iter().map(|it| it.loss).collect())
+}
+
+/// A run of 10 steps, stopped after `stop_after`, with a checkpoint every 2 steps.
+fn stopped(dir: &Path, stop_after: usize) -> crate::TrainPlan {
+    let mut plan = plan(dir, 10);
+    plan.save_every = Some(2);
+    let mut recorder = Recorder { stop_after: Some(stop_after), ..Recorder::default() };
+    let outcome = run(state(DROPOUT), &[], &plan, &mut recorder).unwrap();
+    assert_eq!(outcome.ended, Ended::Stopped);
+    plan
+}
+
+fn resume(path: &Path, plan: &crate::TrainPlan) -> (Vec<u32>, Vec<f64>) {
+    let (state, saved) = state(DROPOUT).restore(path).unwrap();
+    assert_eq!(saved.cursor.row, saved.step * 4);
+    assert_eq!(saved.extra, plan.extra);
+    let mut recorder = Recorder::default();
+    let outcome = run(state, &[], plan, &mut recorder).unwrap();
+    (outcome.state.policy.bits(), recorder.reports.iter().map(|it| it.loss).collect())
+}
+
+#[test]
+fn a_resumed_run_equals_the_uninterrupted_one_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bits, losses) = uninterrupted(dir.path());
+    // Without dropout the two seeds below would not matter, and this test could not see them.
+    assert_ne!(
+        bits,
+        run(state(0.0), &[], &plan(dir.path(), 10), &mut Recorder::default())
+            .unwrap()
+            .state
+            .policy
+            .bits()
+    );
+    for stop_after in 1..10 {
+        let plan = stopped(&dir.path().join(format!("run-{stop_after}")), stop_after);
+        let found = latest(&plan.checkpoints_dir()).unwrap().unwrap();
+        assert_eq!(found.saved.step, stop_after as u64);
+        assert!(found.warnings.is_empty());
+        let (resumed_bits, resumed_losses) = resume(&found.path, &plan);
+        assert_eq!(resumed_bits, bits, "stopped after {stop_after} steps");
+        assert_eq!(resumed_losses, losses[stop_after..]);
+    }
+}
+
+fn flip_a_byte(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn truncate(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_falls_back_to_the_one_before_it() {
+    type Damage = (&'static str, fn(&Path), &'static str);
+    let damages: [Damage; 8] = [
+        (TRAINABLE, flip_a_byte, "`trainable.safetensors` differs from its blake3 hash"),
+        (OPTIMIZER, flip_a_byte, "`optimizer.safetensors` differs from its blake3 hash"),
+        (STATE, flip_a_byte, "`state.json` differs from its blake3 hash"),
+        (TRAINABLE, truncate, "`trainable.safetensors` has"),
+        (STATE, |path| fs::remove_file(path).unwrap(), "`state.json` cannot be read"),
+        ("manifest.json", |path| fs::remove_file(path).unwrap(), "`manifest.json` cannot be read"),
+        ("manifest.json", truncate, "`manifest.json` cannot be parsed"),
+        ("manifest.json", |path| fs::write(path, vec![b' '; 1 << 20]).unwrap(), "is longer than"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let (bits, _) = uninterrupted(dir.path());
+    for (index, (file, damage, message)) in damages.into_iter().enumerate() {
+        let plan = stopped(&dir.path().join(format!("run-{index}")), 7);
+        let newest = plan.checkpoints_dir().join("step-000007");
+        damage(&newest.join(file));
+
+        let error = state(DROPOUT).restore(&newest).map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 4, "{error}");
+        assert!(error.to_string().contains(message), "{error}");
+
+        let found = latest(&plan.checkpoints_dir()).unwrap().unwrap();
+        assert_eq!(found.saved.step, 6);
+        assert_eq!(found.warnings.len(), 1);
+        assert!(found.warnings[0].contains(message), "{:?}", found.warnings);
+        assert_eq!(resume(&found.path, &plan).0, bits);
+    }
+}
+
+#[test]
+fn a_run_without_a_whole_checkpoint_does_not_start_over_silently() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(latest(&dir.path().join("absent")).unwrap().is_none());
+    let plan = stopped(dir.path(), 1);
+    fs::remove_file(plan.checkpoints_dir().join("step-000001/manifest.json")).unwrap();
+    let error = latest(&plan.checkpoints_dir()).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+}
+
+#[test]
+fn a_hostile_manifest_reads_nothing_outside_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let path = plan.checkpoints_dir().join("step-000001");
+    for name in ["../secret", "/etc/hostname", "sub/../../secret", "extra.pkl"] {
+        let manifest = path.join("manifest.json");
+        let text = fs::read_to_string(&manifest).unwrap();
+        let hostile = text.replace("state.json", name);
+        fs::write(&manifest, hostile).unwrap();
+        let error = verify(&path).unwrap_err();
+        assert_eq!(error.exit_code(), 4);
+        let told = error.to_string();
+        assert!(told.contains("names an unknown file") && told.contains("does not name"), "{told}");
+        fs::write(&manifest, text).unwrap();
+    }
+    verify(&path).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_place_of_a_file_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let file = plan.checkpoints_dir().join("step-000001").join(STATE);
+    let elsewhere = dir.path().join("elsewhere.json");
+    fs::rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    let error = verify(file.parent().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+}
+
+#[test]
+fn the_newest_checkpoints_are_kept_and_no_temporary_folder_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = plan(dir.path(), 10);
+    plan.save_every = Some(2);
+    plan.keep_checkpoints = 2;
+    let leftover = plan.checkpoints_dir().join(".saving-left");
+    fs::create_dir_all(leftover.join("old")).unwrap();
+    run(state(0.0), &[], &plan, &mut Recorder::default()).unwrap();
+    let mut names: Vec<_> = fs::read_dir(plan.checkpoints_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["step-000008", "step-000010"]);
+}
+
+#[test]
+fn retention_never_drops_the_checkpoint_just_saved_for_a_damaged_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = stopped(dir.path(), 7);
+    plan.keep_checkpoints = 1;
+    plan.schedule.total_steps = 5;
+    plan.save_every = Some(5);
+    let early = plan.checkpoints_dir().join("step-000004");
+    let (state, _) = state(DROPOUT).restore(&early).unwrap();
+    run(state, &[], &plan, &mut Recorder::default()).unwrap();
+    let steps: Vec<_> = list(&plan.checkpoints_dir()).unwrap().into_iter().map(|it| it.0).collect();
+    assert_eq!(steps, [5, 6, 7]);
+}
+
+#[test]
+fn saving_a_step_again_replaces_a_damaged_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 3);
+    let path = plan.checkpoints_dir().join("step-000003");
+    let (state, saved) = state(DROPOUT).restore(&path).unwrap();
+    flip_a_byte(&path.join(TRAINABLE));
+    assert_eq!(state.save(&plan, saved.cursor).unwrap(), path);
+    assert_eq!(verify(&path).unwrap(), saved);
+}
+
+#[test]
+fn weights_of_another_shape_are_listed_and_none_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let path = plan.checkpoints_dir().join("step-000001");
+    let error = load_into(Mlp::new(5, 0.0), &path).map(|_: Mlp| ()).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("`up` is F32 [4, 6] instead of F32 [4, 5]"), "{error}");
+
+    let mut thawed = Mlp::new(6, 0.0);
+    thawed.frozen = thawed.frozen.set_require_grad(true);
+    let error = load_into(thawed, &path).map(|_: Mlp| ()).unwrap_err();
+    assert!(error.to_string().contains("`frozen` is missing"), "{error}");
+
+    let mut frozen = Mlp::new(6, 0.0);
+    frozen.up = frozen.up.set_require_grad(false);
+    let error = load_into(frozen, &path).map(|_: Mlp| ()).unwrap_err();
+    assert!(error.to_string().contains("`up` is unexpected"), "{error}");
+}
+
+#[test]
+fn only_trainable_parameters_are_saved_under_their_module_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let bytes = fs::read(plan.checkpoints_dir().join("step-000001").join(TRAINABLE)).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = file.names();
+    names.sort_unstable();
+    assert_eq!(names, ["down", "head.Scaled.gain", "up"]);
+}
+
+#[test]
+fn an_unknown_layout_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let path = plan.checkpoints_dir().join("step-000001");
+    let text = fs::read_to_string(path.join(STATE)).unwrap();
+    fs::write(path.join(STATE), text.replace("\"layout\": 1", "\"layout\": 9, \"new\": 0"))
+        .unwrap();
+    fs::remove_file(path.join("manifest.json")).unwrap();
+    manifest::write(&path).unwrap();
+    let error = verify(&path).unwrap_err();
+    assert!(error.to_string().contains("has layout 9"), "{error}");
+    assert_eq!(error.exit_code(), 4);
+}
+
+#[test]
+fn restored_optimizer_settings_are_the_callers() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let mut fresh: TrainState<Mlp> = state(DROPOUT);
+    fresh.optimizer.weight_decay = 0.5;
+    let (state, _) = fresh.restore(&plan.checkpoints_dir().join("step-000001")).unwrap();
+    assert_eq!(state.optimizer.weight_decay, 0.5);
+    assert_eq!(state.optimizer.moments["up"].steps, 1);
+}

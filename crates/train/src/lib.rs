@@ -1,0 +1,44 @@
+//! One training loop for every method: accumulate, clip, update, checkpoint, report.
+//!
+//! It knows no model, no loss and no data format: an [`Objective`] turns a batch into a sum, a
+//! [`StepSource`] says what one update consumes, an [`Observer`] hears what happened. It chooses
+//! no device: the policy lives on an autodiff device of the caller's. Start reading at [`fit`].
+
+mod fit;
+
+mod objective;
+mod source;
+
+mod plan;
+mod schedule;
+
+mod clip;
+mod optimizer;
+mod params;
+
+mod observer;
+mod report;
+
+mod state;
+
+pub mod checkpoint;
+mod lock;
+
+mod error;
+
+#[cfg(test)]
+mod toy;
+
+pub use checkpoint::{Found, Saved};
+pub use clip::{clip_global_norm, global_norm};
+pub use error::{CheckpointError, LockError, TrainError};
+pub use fit::{Ended, Outcome, fit};
+pub use lock::RunLock;
+pub use objective::{LossSum, Objective};
+pub use observer::Observer;
+pub use optimizer::AdamW;
+pub use plan::TrainPlan;
+pub use report::StepReport;
+pub use schedule::{Decay, Schedule};
+pub use source::{Cursor, SourceError, Step, StepSource};
+pub use state::TrainState;

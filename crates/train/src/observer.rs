@@ -1,0 +1,27 @@
+//! Who hears what a run does, and may stop it.
+
+use std::path::Path;
+
+use burn::module::Module;
+
+use crate::{StepReport, TrainError};
+
+/// Hears what a run does, evaluates the policy, and may ask the run to stop.
+pub trait Observer<M: Module> {
+    /// A step is done.
+    fn on_step(&mut self, report: &StepReport);
+
+    /// An evaluation is due after `step` steps; `policy` is tracked, so take `policy.valid()`.
+    ///
+    /// Wrap failures with [`TrainError::evaluation`].
+    fn evaluate(&mut self, step: u64, policy: &M) -> Result<(), TrainError>;
+
+    /// The checkpoint of `step` is durable at `path`.
+    fn on_checkpoint(&mut self, step: u64, path: &Path);
+
+    /// Something went wrong that did not end the run.
+    fn on_warning(&mut self, message: &str);
+
+    /// Whether the run is to save a checkpoint and stop; asked before every step.
+    fn stop_requested(&self) -> bool;
+}

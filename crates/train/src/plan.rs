@@ -1,0 +1,52 @@
+//! What a training run is told to do.
+
+use std::path::PathBuf;
+
+use crate::Schedule;
+
+/// Everything [`fit`](crate::fit) needs to know beside the policy, the objective and the data.
+#[derive(Debug, Clone)]
+pub struct TrainPlan {
+    /// How the learning rate moves, as a factor on `learning_rate`; holds the total steps.
+    pub schedule: Schedule,
+    /// The peak learning rate.
+    pub learning_rate: f64,
+    /// Longest gradient, as a global L2 norm; longer ones are scaled down to it.
+    pub max_grad_norm: Option<f64>,
+    /// Steps between evaluations; one more follows the last step. `None` evaluates never.
+    pub eval_every: Option<u64>,
+    /// Steps between checkpoints; one more follows the last step. `None` saves only when stopped.
+    pub save_every: Option<u64>,
+    /// Checkpoints kept, newest first; at least one is.
+    pub keep_checkpoints: usize,
+    /// Seed of all randomness on the device, such as dropout.
+    pub seed: u64,
+    /// Steps in a row whose loss or gradient may be non-finite; at this count the run ends.
+    pub max_nonfinite: u32,
+    /// The run's folder; checkpoints go below its `checkpoints/`.
+    pub run_dir: PathBuf,
+    /// What the caller wants kept, word for word, in every checkpoint.
+    pub extra: serde_json::Value,
+}
+
+impl TrainPlan {
+    /// The folder that holds the run's checkpoints.
+    pub fn checkpoints_dir(&self) -> PathBuf {
+        self.run_dir.join("checkpoints")
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.schedule.total_steps
+    }
+
+    /// The learning rate of the update at `step`, counted from 0.
+    pub fn learning_rate_at(&self, step: u64) -> f64 {
+        self.learning_rate * self.schedule.at(step)
+    }
+}
+
+/// Whether something done every `every` steps is due after `step` steps.
+pub(crate) fn is_due(every: Option<u64>, step: u64) -> bool {
+    every.is_some_and(|every| every > 0 && step.is_multiple_of(every))
+}
