@@ -42,6 +42,7 @@ pub struct Encoded {
 ///
 /// Ids may have gaps, as some published tokenizers do; what counts against the model's embedding
 /// is the largest id ([`Tokenizer::check_rows`]).
+#[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     plain: OnceLock<Box<tokenizers::Tokenizer>>,

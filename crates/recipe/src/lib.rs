@@ -2,7 +2,9 @@
 //!
 //! A [`Recipe`] is what the user typed. Reading it refuses unknown keys, wrong types and repeated
 //! keys with a [`SourceError`] that shows the place; [`Recipe::validate`] names every value that
-//! cannot be used. Start reading at [`recipe`].
+//! cannot be used. A [`Plan`] is a recipe with every default filled in, and [`run()`] carries it
+//! out. This is the one crate that names every method; it knows no arguments and no terminal.
+//! Start reading at [`run`](mod@run).
 
 pub mod recipe;
 
@@ -18,6 +20,17 @@ pub mod set;
 pub mod curve;
 pub mod events;
 
+pub mod dataset;
+pub mod demo;
+pub mod error;
+pub mod model;
+pub mod plan;
+pub mod run;
+
+pub use error::RunError;
 pub use events::{Event, EventLog, Record};
+pub use model::{OpenModel, TextSide};
+pub use plan::Plan;
 pub use recipe::{Method, Problem, Recipe};
+pub use run::{Measured, Resume, RunOptions, RunSummary, run};
 pub use source_error::SourceError;

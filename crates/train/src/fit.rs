@@ -35,9 +35,10 @@ pub enum Ended {
 /// Trains `state` until the plan's last step, the end of the data, or a request to stop.
 ///
 /// Each micro-batch's sum is divided by the units of the whole step before its backward pass, so
-/// any split of a step gives the same gradient. All randomness on the device is reseeded from
-/// (seed, step, micro-batch): a resumed run repeats the uninterrupted one bit for bit. A step
-/// whose loss or gradient is not finite changes neither weights nor optimizer.
+/// any split of a step gives the same gradient. The device is reseeded from (seed, step) before
+/// the source is asked and from (seed, step, micro-batch) before each forward pass: a resumed run
+/// repeats the uninterrupted one bit for bit. A step whose loss or gradient is not finite changes
+/// neither weights nor optimizer.
 ///
 /// The policy's parameters are on an autodiff device; batches may be on the plain one. To resume,
 /// restore the state and seek the source first.
@@ -56,12 +57,12 @@ where
     checkpoint::remove_leftovers(&plan.checkpoints_dir())?;
     let devices = state.policy.devices();
     let mut guard = NonFinite { in_a_row: 0, limit: plan.max_nonfinite };
-    let mut ended = Ended::Finished;
     let (mut evaluated, mut saved) = (None, None);
+    let mut stopped = false;
 
     while state.step < plan.total_steps() {
-        if observer.stop_requested() {
-            ended = Ended::Stopped;
+        stopped = observer.stop_requested();
+        if stopped {
             break;
         }
         let started = Instant::now();
@@ -93,14 +94,13 @@ where
         }
     }
 
-    let (stopped, last) = (ended == Ended::Stopped, Some(state.step));
-    if !stopped && plan.eval_every.is_some() && evaluated != last {
+    if !stopped && plan.eval_every.is_some() && evaluated != Some(state.step) {
         observer.evaluate(state.step, &state.policy)?;
     }
-    if (stopped || plan.save_every.is_some()) && saved != last {
+    if (stopped || plan.save_every.is_some()) && saved != Some(state.step) {
         observer.on_checkpoint(state.step, &state.save(plan, source.cursor())?);
     }
-    Ok(Outcome { state, ended })
+    Ok(Outcome { state, ended: if stopped { Ended::Stopped } else { Ended::Finished } })
 }
 
 /// The gradient of the mean loss per unit of the whole step, summed over its micro-batches.

@@ -54,8 +54,8 @@ impl<M: Module> TrainState<M> {
     /// parameters.
     pub fn restore(self, path: &Path) -> Result<(Self, Saved), CheckpointError> {
         let saved = checkpoint::verify(path)?;
-        let moments = checkpoint::load_moments(&self.policy, path)?;
         let policy = checkpoint::load_weights(self.policy, path)?;
+        let moments = checkpoint::load_moments(&policy, path)?;
         let optimizer = AdamW { moments, ..self.optimizer };
         Ok((Self { policy, optimizer, step: saved.step, units: saved.units }, saved))
     }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use rekindle_testkit::assert_close;
 
 use super::*;
-use crate::toy::{Batch, Mlp, Recorder, Row, SquaredError, plan, row, run, state, turn};
+use crate::toy::{Batch, Mlp, Recorder, Row, Rows, SquaredError, plan, row, run, state, turn};
 use crate::{LossSum, SourceError, StepReport};
 
 fn gradient(rows: &[Row], split: &[usize]) -> (Vec<f32>, f64) {
@@ -140,6 +140,50 @@ fn a_stop_request_saves_a_checkpoint_and_returns() {
     assert_eq!(outcome.ended, Ended::Stopped);
     assert_eq!(outcome.state.step, 3);
     assert_eq!(recorder.checkpoints, [dir.path().join("checkpoints/step-000003")]);
+}
+
+/// A source that samples, as reinforcement learning does; it keeps what it drew.
+struct Sampling {
+    rows: Rows,
+    drawn: Vec<f32>,
+}
+
+impl StepSource<Mlp, Batch> for Sampling {
+    fn next_step(&mut self, policy: &Mlp) -> Result<Option<Step<Batch>>, SourceError> {
+        let device = rekindle_testkit::device();
+        let draw = Tensor::<1>::random([5], burn::tensor::Distribution::Default, &device);
+        self.drawn.push(draw.sum().into_scalar());
+        self.rows.next_step(policy)
+    }
+
+    fn cursor(&self) -> crate::Cursor {
+        self.rows.cursor()
+    }
+
+    fn seek(&mut self, cursor: crate::Cursor) -> Result<(), SourceError> {
+        self.rows.seek(cursor)
+    }
+}
+
+#[test]
+fn randomness_depends_on_seed_step_and_micro_batch_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path(), 4);
+    let quiet = run(state(0.3), &[], &plan, &mut Recorder::default()).unwrap().state;
+    let sampled = |step: u64| {
+        let _turn = turn();
+        let mut source = Sampling { rows: Rows { next: step, broken: Vec::new() }, drawn: vec![] };
+        let start = TrainState { step, ..state(0.3) };
+        let mut recorder = Recorder::default();
+        let end = fit(start, &SquaredError, &mut source, &plan, &mut recorder).unwrap().state;
+        (end.policy.bits(), source.drawn)
+    };
+    let (bits, drawn) = sampled(0);
+    // What the source draws does not shift the dropout masks.
+    assert_eq!(bits, quiet.policy.bits());
+    // A run that starts at step 2 draws there what the whole run drew.
+    assert_eq!(sampled(2).1, drawn[2..]);
+    assert_ne!(drawn[0], drawn[1]);
 }
 
 /// A step without a counted output.

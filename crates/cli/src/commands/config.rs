@@ -1,0 +1,50 @@
+//! `rekindle config`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use rekindle_recipe::{Plan, RunError, schema, set};
+
+/// Commands on recipes.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Finds mistakes without loading anything.
+    Check(Input),
+    /// Prints the recipe with every default filled in.
+    Show(Input),
+    /// Prints the JSON Schema of recipes.
+    Schema,
+}
+
+/// A recipe and changes to it.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// The recipe.
+    recipe: PathBuf,
+    /// Sets one value: `--set train.learning_rate=1e-4`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Runs a command on recipes.
+pub fn run(command: &Command) -> Result<u8> {
+    match command {
+        Command::Check(input) => {
+            resolve(input)?;
+            println!("{}: no mistakes found", input.recipe.display());
+        }
+        Command::Show(input) => print!("{}", resolve(input)?.to_toml()?),
+        Command::Schema => println!("{:#}", schema::json_schema()),
+    }
+    Ok(0)
+}
+
+fn resolve(input: &Input) -> Result<Plan> {
+    let text = super::read(&input.recipe)?;
+    let name = input.recipe.display().to_string();
+    let (recipe, text) = set::parse(&text, &name, &input.set).map_err(RunError::from)?;
+    let stem = input.recipe.file_stem().map(|it| it.to_string_lossy().into_owned());
+    let plan = Plan::resolve(recipe, &stem.unwrap_or_else(|| "run".to_owned()));
+    plan.map_err(|error| super::train::at_their_place(error, &text, &name))
+}

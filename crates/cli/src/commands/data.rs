@@ -1,0 +1,83 @@
+//! `rekindle data`.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use rekindle_data::{self as data, Format, ReadOptions, Style, TooLong};
+use rekindle_recipe::recipe::Init;
+use rekindle_recipe::{OpenModel, RunError};
+
+/// Commands on datasets.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows the first rows as the model will see them, with the trained tokens marked.
+    Preview(Preview),
+}
+
+/// Arguments of `rekindle data preview`.
+#[derive(Debug, Args)]
+pub struct Preview {
+    /// The dataset.
+    data: PathBuf,
+    /// The model whose tokenizer and template are used.
+    #[arg(long)]
+    model: PathBuf,
+    /// Layout of the rows; found from the rows if not given.
+    #[arg(long, default_value = "auto")]
+    format: Format,
+    /// A chat template file, or `chatml`, instead of the model's own.
+    #[arg(long)]
+    template: Option<String>,
+    /// Rows to show.
+    #[arg(short, long, default_value_t = 3)]
+    n: usize,
+    /// Longest row in tokens; longer ones are cut.
+    #[arg(long, default_value_t = 1024)]
+    max_tokens: usize,
+    /// Marks instead of colours.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Runs a command on datasets.
+pub fn run(command: &Command) -> Result<u8> {
+    let Command::Preview(arguments) = command;
+    preview(arguments)
+}
+
+fn preview(arguments: &Preview) -> Result<u8> {
+    let options = ReadOptions { format: arguments.format, ..ReadOptions::default() };
+    let report = data::read(&arguments.data, &options).map_err(RunError::from)?;
+    // Without weights a folder still has a tokenizer, and that is all a preview needs.
+    let model = OpenModel::open(&arguments.model, Init::Pretrained)?;
+    let text = model.text(arguments.template.as_deref())?;
+    let renderer = text.renderer(arguments.max_tokens, TooLong::Truncate);
+    let style = match arguments.plain || !std::io::stdout().is_terminal() {
+        true => Style::Plain,
+        false => Style::Ansi,
+    };
+    let rendered = renderer.render_all(&report.records).map_err(RunError::from)?;
+    for (row, sample) in rendered.samples.iter().take(arguments.n) {
+        println!("row {row}: {} tokens, {} trained", sample.tokens.len(), sample.n_targets());
+        println!("{}\n", data::preview(sample, &text.tokenizer, style).map_err(RunError::from)?);
+    }
+    let rejects: Vec<_> = report.rejects.iter().chain(&rendered.rejects).collect();
+    for reject in rejects.iter().take(10) {
+        println!("line {}: {}", reject.line, reject.reason);
+    }
+    println!(
+        "{} rows (format {}): {} usable, {} not, {} cut at {} tokens; {} of {} tokens are trained ({:.1} %)",
+        rendered.samples.len() + rejects.len(),
+        report.format,
+        rendered.samples.len(),
+        rejects.len(),
+        rendered.truncated,
+        arguments.max_tokens,
+        rendered.target_tokens,
+        rendered.total_tokens,
+        100.0 * rendered.target_tokens as f64 / rendered.total_tokens.max(1) as f64
+    );
+    Ok(0)
+}

@@ -1,0 +1,134 @@
+//! `rekindle train`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use rekindle_recipe::events::Status;
+use rekindle_recipe::run::report;
+use rekindle_recipe::{Plan, Resume, RunError, RunOptions, RunSummary, SourceError, set};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::device;
+use crate::progress::Progress;
+
+/// Arguments of `rekindle train`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The recipe.
+    recipe: PathBuf,
+    /// Sets one value: `--set train.learning_rate=1e-4`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", help = format!("Where to compute: {}", device::HELP))]
+    device: String,
+    /// The run's folder.
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Continues a run from its newest whole checkpoint, or from the one named.
+    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, require_equals = true)]
+    resume: Option<Option<PathBuf>>,
+    /// Replaces an earlier run in the same folder.
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Saves a checkpoint and stops after this step, to be resumed later.
+    #[arg(long, value_name = "STEP")]
+    stop_after: Option<u64>,
+    /// Plain lines even on a terminal.
+    #[arg(long)]
+    plain: bool,
+    /// Prints the summary as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Trains and prints where the results are.
+pub fn run(arguments: &Arguments) -> Result<u8> {
+    let device = device::parse(&arguments.device)?;
+    let (plan, text) = plan(arguments)?;
+    let options = RunOptions {
+        resume: match &arguments.resume {
+            None => Resume::No,
+            Some(None) => Resume::Newest,
+            Some(Some(path)) => Resume::From(path.clone()),
+        },
+        overwrite: arguments.overwrite,
+        stop: stop_flag()?,
+        stop_after: arguments.stop_after,
+    };
+    let mut progress = Progress::new(arguments.plain);
+    let listener = &mut |event: &_| progress.event(event);
+    let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        table(&summary);
+    }
+    Ok(match summary.status {
+        Status::Cancelled if arguments.stop_after.is_none() => 130,
+        Status::Preempted => 75,
+        _ => 0,
+    })
+}
+
+fn plan(arguments: &Arguments) -> Result<(Plan, String)> {
+    let name = arguments.recipe.display().to_string();
+    let text = super::read(&arguments.recipe)?;
+    let mut assignments = arguments.set.clone();
+    if let Some(output) = &arguments.output {
+        assignments.push(format!("output={:?}", output.display().to_string()));
+    }
+    let (recipe, text) = set::parse(&text, &name, &assignments).map_err(RunError::from)?;
+    let stem = arguments.recipe.file_stem().map(|it| it.to_string_lossy().into_owned());
+    let plan = Plan::resolve(recipe, &stem.unwrap_or_else(|| "run".to_owned()));
+    Ok((plan.map_err(|error| at_their_place(error, &text, &name))?, text))
+}
+
+/// Shows the first of several problems at its place in the recipe; all are printed.
+pub fn at_their_place(error: RunError, text: &str, name: &str) -> anyhow::Error {
+    let RunError::Problems(problems) = &error else { return error.into() };
+    let shown: Vec<String> = problems
+        .iter()
+        .map(|problem| SourceError::from_problem(text, name, problem).render(false))
+        .collect();
+    anyhow::Error::msg(shown.join("\n\n"))
+}
+
+/// A flag that becomes the number of the first signal; a second signal ends the program.
+pub fn stop_flag() -> Result<Arc<AtomicUsize>> {
+    let stop = Arc::new(AtomicUsize::new(0));
+    let second = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order matters: the first signal only arms the exit that the second one takes.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, second.clone())
+            .context("cannot listen for signals")?;
+        signal_hook::flag::register(signal, second.clone())
+            .context("cannot listen for signals")?;
+        signal_hook::flag::register_usize(signal, stop.clone(), signal as usize)
+            .context("cannot listen for signals")?;
+    }
+    Ok(stop)
+}
+
+/// Base against tuned, and where everything is.
+pub fn table(summary: &RunSummary) {
+    println!("\n{:<18}{:>18}{:>18}", "", "base", "tuned");
+    for (name, base, tuned) in report::rows(&summary.base, &summary.tuned) {
+        println!("{name:<18}{base:>18}{tuned:>18}");
+    }
+    println!();
+    let places = [
+        ("report", Some(&summary.report)),
+        ("curve", Some(&summary.curve)),
+        ("adapter", summary.adapter.as_ref()),
+        ("merged model", summary.merged.as_ref()),
+    ];
+    for (name, path) in places {
+        if let Some(path) = path {
+            println!("{name:<18}{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Exact match of greedy answers.
+
+use rekindle_data::{Tokenizer, TokenizerError};
+use rekindle_models::{Decoder, Stop};
+use serde::{Deserialize, Serialize};
+
+/// A prompt and the answer wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// What is shown in reports.
+    pub text: String,
+    /// The prompt's tokens, up to where the answer begins.
+    pub prompt: Vec<u32>,
+    /// The answer wanted.
+    pub answer: String,
+}
+
+/// One answer beside the one wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The question's text.
+    pub question: String,
+    /// The answer wanted.
+    pub wanted: String,
+    /// The answer given, without special tokens.
+    pub given: String,
+    /// Whether the model ended its answer by itself.
+    pub ended: bool,
+}
+
+impl Answer {
+    /// Whether both are equal after trimming white space at the ends.
+    pub fn is_exact(&self) -> bool {
+        self.given.trim() == self.wanted.trim()
+    }
+}
+
+/// How many answers were right.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExactMatch {
+    /// Every answer, in the order of the questions.
+    pub answers: Vec<Answer>,
+}
+
+impl ExactMatch {
+    /// Right answers.
+    pub fn right(&self) -> usize {
+        self.answers.iter().filter(|answer| answer.is_exact()).count()
+    }
+
+    /// The share of right answers, 0 to 1; 0 without questions.
+    pub fn rate(&self) -> f64 {
+        self.right() as f64 / self.answers.len().max(1) as f64
+    }
+}
+
+/// Answers every question greedily and compares.
+///
+/// `model` should be off the autodiff device.
+///
+/// # Errors
+/// A token that the tokenizer cannot write.
+pub fn exact_match(
+    model: &Decoder,
+    tokenizer: &Tokenizer,
+    questions: &[Question],
+    stop: &Stop,
+) -> Result<ExactMatch, TokenizerError> {
+    let answers = questions.iter().map(|question| {
+        let mut tokens = model.generate_greedy(&question.prompt, stop, |_| true);
+        let ended = tokens.last().is_some_and(|token| stop.eos.contains(token));
+        if ended {
+            tokens.pop();
+        }
+        Ok(Answer {
+            question: question.text.clone(),
+            wanted: question.answer.clone(),
+            given: tokenizer.decode(&tokens, true)?,
+            ended,
+        })
+    });
+    Ok(ExactMatch { answers: answers.collect::<Result<_, TokenizerError>>()? })
+}

@@ -1,0 +1,48 @@
+//! Loss and perplexity over target tokens.
+
+use burn::tensor::Device;
+use rekindle_data::{Sample, collate};
+use rekindle_models::CausalLm;
+use serde::{Deserialize, Serialize};
+
+/// A loss over a set of samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Mean negative log-likelihood of a target token, in nats.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+    /// Target tokens counted.
+    pub tokens: u64,
+}
+
+/// The mean negative log-likelihood of `samples`' target tokens under `model`, `rows` at a time.
+///
+/// `model` should be off the autodiff device, so that no graph is built. Sums are kept in f64.
+/// `None` if there is no target token.
+pub fn loss<M: CausalLm>(
+    model: &M,
+    samples: &[Sample],
+    rows: usize,
+    pad: u32,
+    device: &Device,
+) -> Option<Loss> {
+    // Rows of like length share a batch, so that little is padding; the sum does not depend on it.
+    let mut order: Vec<&Sample> = samples.iter().collect();
+    order.sort_by_key(|sample| sample.tokens.len());
+    let (mut nll, mut tokens) = (0.0, 0);
+    for chunk in order.chunks(rows.max(1)) {
+        let batch = collate(chunk, pad, device);
+        if batch.n_targets == 0 {
+            continue;
+        }
+        let sum = model.nll_sum(batch.input_ids, batch.segment, batch.loss_mask);
+        nll += f64::from(sum.into_scalar::<f32>());
+        tokens += batch.n_targets as u64;
+    }
+    if tokens == 0 {
+        return None;
+    }
+    let loss = nll / tokens as f64;
+    Some(Loss { loss, perplexity: loss.exp(), tokens })
+}

@@ -1,0 +1,151 @@
+//! An architecture from a GGUF file's metadata.
+
+use rekindle_quant::gguf::GgufFile;
+
+use super::rope::{RopeScaling, RopeSpec};
+use super::{Arch, Family, SUPPORTED, out_of_range};
+use crate::error::ModelError;
+
+impl Arch {
+    /// Reads the metadata of a GGUF file.
+    ///
+    /// The vocabulary's size is the length of its token list; the head is tied where the file has
+    /// no `output.weight`.
+    ///
+    /// # Errors
+    /// As [`Arch::from_hf`].
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, ModelError> {
+        refuse_unbuilt(file)?;
+        let hidden = required(file, "llama.embedding_length")?;
+        let heads = required(file, "llama.attention.head_count")?;
+        let head_dim = match whole(file, "llama.attention.key_length")? {
+            Some(head_dim) => head_dim,
+            None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+            None => {
+                let wanted = format!("a divisor of the width, which is {hidden}");
+                return Err(out_of_range("llama.attention.head_count", heads, wanted));
+            }
+        };
+        let has = |name: &str| file.tensors().iter().any(|tensor| tensor.name == name);
+        let mut arch = Self {
+            family: Family::Llama,
+            hidden,
+            n_layers: required(file, "llama.block_count")?,
+            heads,
+            kv_heads: whole(file, "llama.attention.head_count_kv")?.unwrap_or(heads),
+            head_dim,
+            intermediate: required(file, "llama.feed_forward_length")?,
+            vocab: vocab(file)?,
+            norm_eps: file
+                .f32("llama.attention.layer_norm_rms_epsilon")?
+                .map_or(1e-6, |eps| shortest(eps)),
+            rope: RopeSpec {
+                theta: file.f32("llama.rope.freq_base")?.map_or(10_000.0, f64::from),
+                scaling: scaling(file)?,
+            },
+            tied_head: !has("output.weight"),
+            max_positions: whole(file, "llama.context_length")?.unwrap_or(2048),
+            attention_bias: has("blk.0.attn_q.bias"),
+            mlp_bias: has("blk.0.ffn_gate.bias"),
+            initializer_range: 0.02,
+            bos: file.u32("tokenizer.ggml.bos_token_id")?,
+            eos: file.u32("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
+            pad: file.u32("tokenizer.ggml.padding_token_id")?,
+        };
+        arch.check()?;
+        if let Some(tensor) = file.tensors().iter().find(|it| it.name == "rope_freqs.weight") {
+            arch.rope.scaling = llama3_from(&file.dequantize(tensor)?, &arch)?;
+        }
+        Ok(arch)
+    }
+}
+
+fn refuse_unbuilt(file: &GgufFile) -> Result<(), ModelError> {
+    let key = "general.architecture";
+    let Some(found) = file.string(key)?.map(|name| name.to_string()) else {
+        return Err(ModelError::MissingKey { key: key.to_owned() });
+    };
+    if found != "llama" {
+        return Err(ModelError::UnknownArchitecture { found, supported: SUPPORTED });
+    }
+    let key = "llama.expert_count";
+    match file.u32(key)? {
+        None | Some(0) => Ok(()),
+        Some(experts) => Err(unsupported(key, experts.to_string(), "a model without experts")),
+    }
+}
+
+fn whole(file: &GgufFile, key: &str) -> Result<Option<usize>, ModelError> {
+    Ok(file.u32(key)?.map(|value| value as usize))
+}
+
+fn required(file: &GgufFile, key: &str) -> Result<usize, ModelError> {
+    whole(file, key)?.ok_or_else(|| ModelError::MissingKey { key: key.to_owned() })
+}
+
+/// The f64 with the same shortest decimal form, so that `1e-5` stays `1e-5` in a written config.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+fn vocab(file: &GgufFile) -> Result<usize, ModelError> {
+    match file.strings("tokenizer.ggml.tokens")? {
+        Some(tokens) => Ok(tokens.len()),
+        None => required(file, "llama.vocab_size"),
+    }
+}
+
+fn scaling(file: &GgufFile) -> Result<RopeScaling, ModelError> {
+    let key = "llama.rope.scaling.type";
+    let kind = file.string(key)?.map(|kind| kind.to_string());
+    match kind.as_deref() {
+        // Files older than the key state a linear factor alone.
+        None => Ok(match file.f32("llama.rope.scale_linear")? {
+            Some(factor) if factor != 1.0 => RopeScaling::Linear { factor: f64::from(factor) },
+            _ => RopeScaling::None,
+        }),
+        Some("none") => Ok(RopeScaling::None),
+        Some("linear") => {
+            let key = "llama.rope.scaling.factor";
+            match file.f32(key)? {
+                Some(factor) => Ok(RopeScaling::Linear { factor: f64::from(factor) }),
+                None => Err(ModelError::MissingKey { key: key.to_owned() }),
+            }
+        }
+        Some(other) => Err(unsupported(key, other.to_owned(), "`none` or `linear`")),
+    }
+}
+
+/// The Llama 3 settings behind `rope_freqs.weight`, which holds what each frequency is divided by.
+///
+/// GGUF keeps only the outcome; all released Llama 3 models share every setting but the factor,
+/// which the lowest frequency shows. Anything else is refused.
+fn llama3_from(divisors: &[f32], arch: &Arch) -> Result<RopeScaling, ModelError> {
+    let factor = divisors.iter().copied().fold(1.0, f32::max);
+    let scaling = RopeScaling::Llama3 {
+        factor: f64::from(factor),
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_positions: 8192,
+    };
+    let frequencies = |scaling| {
+        RopeSpec { theta: arch.rope.theta, scaling }.inverse_frequencies(arch.head_dim)
+    };
+    let plain = frequencies(RopeScaling::None);
+    let stretched = frequencies(scaling);
+    let fits = divisors.len() == plain.len()
+        && plain.iter().zip(&stretched).zip(divisors).all(|((plain, stretched), &divisor)| {
+            (plain / stretched / f64::from(divisor) - 1.0).abs() < 1e-4
+        });
+    if fits && factor == 1.0 {
+        return Ok(arch.rope.scaling);
+    }
+    if fits && factor.is_finite() {
+        return Ok(scaling);
+    }
+    Err(unsupported("rope_freqs.weight", "not Llama 3's".to_owned(), "Llama 3's frequencies"))
+}
+
+fn unsupported(key: &str, found: String, wanted: &str) -> ModelError {
+    ModelError::Unsupported { key: key.to_owned(), found, wanted: wanted.to_owned() }
+}

@@ -1,0 +1,153 @@
+//! A Hugging Face model folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::safetensors_file::SafetensorsFile;
+use super::{WeightSource, index, suspect};
+use crate::error::ModelError;
+
+/// A folder with `config.json` and, unless it was opened without, safetensors weights.
+///
+/// Pickles beside them are neither opened nor looked at.
+#[derive(Debug)]
+pub struct HfFolder {
+    folder: PathBuf,
+    config: Value,
+    files: Vec<SafetensorsFile>,
+    homes: BTreeMap<String, usize>, // tensor to index in `files`
+}
+
+impl HfFolder {
+    /// Opens the folder and checks the headers of its weights.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the config is no JSON object, there are no weights that can be read,
+    /// or they are broken.
+    pub fn open(folder: &Path) -> Result<Self, ModelError> {
+        let mut opened = Self::open_without_weights(folder)?;
+        let single = folder.join("model.safetensors");
+        let listing = folder.join("model.safetensors.index.json");
+        opened.files = if single.exists() {
+            index::stays_inside(folder, &single)?;
+            vec![SafetensorsFile::open(&single)?]
+        } else if listing.exists() {
+            index::stays_inside(folder, &listing)?;
+            index::open_shards(folder, &listing)?
+        } else {
+            return Err(without_weights(folder));
+        };
+        for (home, file) in opened.files.iter().enumerate() {
+            opened.homes.extend(file.tensors.keys().map(|name| (name.clone(), home)));
+        }
+        Ok(opened)
+    }
+
+    /// Opens the folder for its config and tokenizer alone, as training from scratch needs it.
+    ///
+    /// # Errors
+    /// [`ModelError`] where there is no folder or its config is no JSON object.
+    pub fn open_without_weights(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        if !path.exists() {
+            return Err(ModelError::NotFound { path: folder.to_owned() });
+        }
+        let config = read_json(&path)?;
+        if !config.is_object() {
+            let reason = "no JSON object".to_owned();
+            return Err(ModelError::BadJson { path, reason });
+        }
+        let (files, homes) = (Vec::new(), BTreeMap::new());
+        Ok(Self { folder: folder.to_owned(), config, files, homes })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The files that hold the weights, in the order of their names.
+    pub fn weight_files(&self) -> Vec<&Path> {
+        self.files.iter().map(SafetensorsFile::path).collect()
+    }
+
+    /// `tokenizer.json`, where the folder has one.
+    pub fn tokenizer(&self) -> Option<PathBuf> {
+        self.file("tokenizer.json")
+    }
+
+    /// `tokenizer_config.json`, where the folder has one.
+    pub fn tokenizer_config(&self) -> Option<PathBuf> {
+        self.file("tokenizer_config.json")
+    }
+
+    /// `chat_template.jinja`, where the folder has one.
+    pub fn chat_template(&self) -> Option<PathBuf> {
+        self.file("chat_template.jinja")
+    }
+
+    /// `generation_config.json`, where the folder has one.
+    pub fn generation_config(&self) -> Option<PathBuf> {
+        self.file("generation_config.json")
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        Some(self.folder.join(name)).filter(|path| path.is_file())
+    }
+}
+
+impl WeightSource for HfFolder {
+    fn names(&self) -> Vec<String> {
+        self.homes.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let file = &self.files[*self.homes.get(name)?];
+        file.tensors.get(name).map(|entry| entry.shape.clone())
+    }
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let file = self.homes.get(name).map(|&home| &self.files[home]);
+        match file.and_then(|file| Some((file, file.tensors.get(name)?))) {
+            Some((file, entry)) => file.read_f32(name, entry),
+            None => Err(ModelError::NoTensor { name: name.to_owned() }),
+        }
+    }
+}
+
+/// Reads a JSON file.
+pub(super) fn read_json(path: &Path) -> Result<Value, ModelError> {
+    let bytes = std::fs::read(path).map_err(|error| ModelError::io(path, error))?;
+    suspect::refuse(path, &bytes[..bytes.len().min(512)])?;
+    serde_json::from_slice(&bytes).map_err(|error| ModelError::BadJson {
+        path: path.to_owned(),
+        reason: format!("no JSON: {error}"),
+    })
+}
+
+/// Why a folder without safetensors cannot be used.
+fn without_weights(folder: &Path) -> ModelError {
+    let entries = match folder.read_dir() {
+        Ok(entries) => entries,
+        Err(error) => return ModelError::io(folder, error),
+    };
+    let pickles = ["bin", "pt", "pth", "ckpt", "pkl"];
+    let mut found: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ext| pickles.iter().any(|it| ext == *it)))
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    found.sort();
+    let folder = folder.to_owned();
+    match found.into_iter().next() {
+        Some(found) => ModelError::PickleOnly { folder, found },
+        None => ModelError::NoWeights { folder },
+    }
+}

@@ -1,0 +1,97 @@
+//! GGUF files, versions 2 and 3, little endian.
+//!
+//! A file is mapped, not read. Every count, length and offset is checked against the bytes that
+//! exist before anything is allocated for it.
+
+mod blocks;
+mod error;
+mod getters;
+mod header;
+mod mapped;
+mod reader;
+mod value;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+pub use blocks::GgmlType;
+pub use error::GgufError;
+pub use value::Value;
+
+use mapped::Mapped;
+
+/// A tensor of the file: where it lies and what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// The tensor's name.
+    pub name: String,
+    /// Its dimensions, slowest first: NumPy's order, the reverse of ggml's.
+    pub shape: Vec<usize>,
+    /// How its numbers are stored.
+    pub kind: GgmlType,
+    /// Its bytes in the file.
+    pub(crate) range: Range<usize>,
+}
+
+/// An open GGUF file.
+#[derive(Debug)]
+pub struct GgufFile {
+    path: PathBuf,
+    map: Mapped,
+    metadata: BTreeMap<String, Value>,
+    tensors: Vec<TensorInfo>,
+    by_name: HashMap<String, usize>,
+}
+
+impl GgufFile {
+    /// Opens and checks a file; reads no weights.
+    ///
+    /// # Errors
+    /// [`GgufError`] where the file cannot be opened or is not a whole, consistent GGUF file.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let map = Mapped::open(path)?;
+        let header = header::read(path, map.bytes())?;
+        let by_name =
+            header.tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            metadata: header.metadata,
+            tensors: header.tensors,
+            by_name,
+        })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of a metadata key.
+    pub fn metadata(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(key)
+    }
+
+    /// All tensors, in the order of the file.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&index| &self.tensors[index])
+    }
+
+    /// The numbers of a tensor of this file in f32, bit for bit as `gguf.quants.dequantize`.
+    ///
+    /// # Errors
+    /// [`GgufError::Damaged`] if the tensor is not of this file.
+    pub fn dequantize(&self, tensor: &TensorInfo) -> Result<Vec<f32>, GgufError> {
+        let bytes = self.map.bytes().get(tensor.range.clone()).ok_or_else(|| {
+            let what = format!("tensor `{}` is not of this file", tensor.name);
+            GgufError::Damaged { path: self.path.clone(), what }
+        })?;
+        Ok(blocks::dequantize(tensor.kind, bytes))
+    }
+}

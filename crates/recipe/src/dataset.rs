@@ -1,0 +1,209 @@
+//! From the recipe's data section to samples.
+
+use std::path::{Path, PathBuf};
+
+use rekindle_data::{
+    self as data, Format, Located, Message, ReadOptions, Record, Reject, RenderReport, Renderer,
+    Role, RowError, Sample, TooLong, Validation,
+};
+use rekindle_eval::Question;
+
+use crate::error::RunError;
+use crate::recipe::{self, DataSection, OnBadRow, RowFormat};
+
+/// The rows of a recipe, read but not yet rendered.
+#[derive(Debug)]
+pub struct Rows {
+    /// Rows to train on.
+    pub train: Vec<Located>,
+    /// Rows to validate on; empty if none are asked for.
+    pub validation: Vec<Located>,
+    /// Rows that were left out, with the file they came from.
+    pub rejects: Vec<(PathBuf, Reject)>,
+    /// BLAKE3 of the files' bytes.
+    pub hash: String,
+}
+
+/// Samples of a recipe.
+#[derive(Debug)]
+pub struct Dataset {
+    /// Samples to train on.
+    pub train: Vec<Sample>,
+    /// Samples to validate on.
+    pub validation: Vec<Sample>,
+    /// Validation rows as questions, for greedy answers.
+    pub questions: Vec<Question>,
+    /// Target tokens of the training samples.
+    pub target_tokens: u64,
+    /// All tokens of the training samples.
+    pub total_tokens: u64,
+    /// Samples that were cut.
+    pub truncated: usize,
+    /// Rows left out while reading and rendering.
+    pub rejects: Vec<(PathBuf, Reject)>,
+}
+
+impl Rows {
+    /// Reads the files and splits off the validation part; needs no model.
+    ///
+    /// # Errors
+    /// [`RunError::BadRows`] where rows are bad and the recipe does not skip them, and what the
+    /// reader refuses.
+    pub fn read(section: &DataSection, seed: u64) -> Result<Self, RunError> {
+        let mut rejects = Vec::new();
+        let train = read(section, &section.train, &mut rejects)?;
+        let mut hash = train.bytes_blake3;
+        let mut train = train.records;
+        let part = match (section.validation_rows, section.validation_fraction) {
+            (Some(rows), _) => Some(Validation::Rows(rows as usize)),
+            (None, Some(fraction)) => Some(Validation::Fraction(fraction)),
+            (None, None) => None,
+        };
+        let validation = if let Some(path) = &section.validation {
+            let report = read(section, path, &mut rejects)?;
+            hash.push_str(&report.bytes_blake3);
+            report.records
+        } else if let Some(part) = part {
+            let (_, held) = data::split(train.len(), part, seed)?;
+            let held_rows = held.iter().map(|&index| train[index].clone()).collect();
+            let mut index = 0;
+            train.retain(|_| {
+                index += 1;
+                held.binary_search(&(index - 1)).is_err()
+            });
+            held_rows
+        } else {
+            Vec::new()
+        };
+        Ok(Self { train, validation, rejects, hash })
+    }
+
+    /// Renders every row; `questions` is the number of validation rows to ask.
+    ///
+    /// # Errors
+    /// As [`Rows::read`], for faults that only rendering finds.
+    pub fn render(
+        self,
+        section: &DataSection,
+        renderer: &Renderer,
+        questions: usize,
+    ) -> Result<Dataset, RunError> {
+        let mut rejects = self.rejects;
+        let train = render(section, &section.train, renderer, &self.train, &mut rejects)?;
+        let mut validation = Vec::new();
+        if !self.validation.is_empty() {
+            let path = section.validation.as_ref().unwrap_or(&section.train);
+            let report = render(section, path, renderer, &self.validation, &mut rejects)?;
+            validation = report.samples.into_iter().map(|(_, sample)| sample).collect();
+        }
+        let questions = self
+            .validation
+            .iter()
+            .filter_map(|row| question(&row.record, renderer))
+            .take(questions)
+            .collect::<Result<_, _>>()?;
+        Ok(Dataset {
+            target_tokens: train.target_tokens as u64,
+            total_tokens: train.total_tokens as u64,
+            truncated: train.truncated,
+            train: train.samples.into_iter().map(|(_, sample)| sample).collect(),
+            validation,
+            questions,
+            rejects,
+        })
+    }
+}
+
+impl Dataset {
+    /// The share of training tokens that are targets, 0 to 1.
+    pub fn target_share(&self) -> f64 {
+        self.target_tokens as f64 / self.total_tokens.max(1) as f64
+    }
+}
+
+/// The recipe's name of a format as the reader's.
+pub fn format(format: RowFormat) -> Format {
+    match format {
+        RowFormat::Auto => Format::Auto,
+        RowFormat::Messages => Format::Messages,
+        RowFormat::ShareGpt => Format::ShareGpt,
+        RowFormat::Alpaca => Format::Alpaca,
+        RowFormat::PromptCompletion => Format::PromptCompletion,
+        RowFormat::Text => Format::Text,
+    }
+}
+
+/// The recipe's policy for long rows as the renderer's.
+pub fn too_long(policy: recipe::TooLong) -> TooLong {
+    match policy {
+        recipe::TooLong::Truncate => TooLong::Truncate,
+        recipe::TooLong::Drop => TooLong::Drop,
+        recipe::TooLong::Error => TooLong::Error,
+    }
+}
+
+fn read(
+    section: &DataSection,
+    path: &Path,
+    rejects: &mut Vec<(PathBuf, Reject)>,
+) -> Result<data::ReadReport, RunError> {
+    let options = ReadOptions { format: format(section.format), ..ReadOptions::default() };
+    let mut report = data::read(path, &options)?;
+    let rows = report.records.len() + report.rejects.len();
+    keep(section, path, rows, std::mem::take(&mut report.rejects), rejects)?;
+    Ok(report)
+}
+
+fn render(
+    section: &DataSection,
+    path: &Path,
+    renderer: &Renderer,
+    rows: &[Located],
+    rejects: &mut Vec<(PathBuf, Reject)>,
+) -> Result<RenderReport, RunError> {
+    let mut report = renderer.render_all(rows)?;
+    let all = rows.len();
+    keep(section, path, all, std::mem::take(&mut report.rejects), rejects)?;
+    Ok(report)
+}
+
+/// Fails on bad rows, or keeps them for the report.
+fn keep(
+    section: &DataSection,
+    path: &Path,
+    rows: usize,
+    found: Vec<Reject>,
+    rejects: &mut Vec<(PathBuf, Reject)>,
+) -> Result<(), RunError> {
+    if !found.is_empty() && section.on_bad_row == OnBadRow::Fail {
+        return Err(RunError::BadRows { path: path.to_owned(), rows, rejects: found });
+    }
+    rejects.extend(found.into_iter().map(|reject| (path.to_owned(), reject)));
+    Ok(())
+}
+
+/// The last assistant turn of a conversation, or a completion, as a question.
+fn question(record: &Record, renderer: &Renderer) -> Option<Result<Question, RowError>> {
+    match record {
+        Record::Chat { messages, tools } => {
+            let last = messages.iter().rposition(|turn| turn.role == Role::Assistant)?;
+            let before: &[Message] = &messages[..last];
+            let asked = before.iter().rfind(|turn| turn.role == Role::User)?;
+            let prompt = renderer.prompt_with_tools(before, tools.as_ref());
+            Some(prompt.map(|prompt| Question {
+                text: asked.content.clone(),
+                prompt,
+                answer: messages[last].content.clone(),
+            }))
+        }
+        Record::Completion { prompt, completion } => {
+            let tokens = renderer.tokenizer.encode(prompt, data::Specials::Plain);
+            Some(tokens.map_err(RowError::from).map(|tokens| Question {
+                text: prompt.clone(),
+                prompt: tokens,
+                answer: completion.clone(),
+            }))
+        }
+        Record::Text(_) => None,
+    }
+}

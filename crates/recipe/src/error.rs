@@ -1,0 +1,143 @@
+//! Everything that can end a command, with the exit code it ends with.
+
+use std::path::PathBuf;
+
+use rekindle_data::{DataError, Reject, RowError, TemplateError, TokenizerError};
+use rekindle_export::ExportError;
+use rekindle_models::ModelError;
+use rekindle_peft_core::PeftError;
+use rekindle_train::{CheckpointError, LockError, TrainError};
+use thiserror::Error;
+
+use crate::events::EventsError;
+use crate::{Problem, SourceError};
+
+/// A failure of a run or of a command on a run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The recipe is not readable.
+    #[error(transparent)]
+    Recipe(#[from] SourceError),
+    /// The recipe has values that cannot be used.
+    #[error("{}", join(.0))]
+    Problems(Vec<Problem>),
+    /// A file could not be read or written.
+    #[error("cannot read or write `{path}`: {source}; check the path, free space and permissions", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The output folder cannot be used.
+    #[error("`{path}` {reason}", path = path.display())]
+    Output {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Rows of a dataset that cannot be used.
+    #[error("{path}: {} of {rows} rows cannot be used:\n{}\nmend or remove them, or set `data.on_bad_row = \"skip\"` to leave them out", rejects.len(), list(rejects), path = path.display())]
+    BadRows {
+        /// The dataset.
+        path: PathBuf,
+        /// Rows in it.
+        rows: usize,
+        /// The rows and why.
+        rejects: Vec<Reject>,
+    },
+    /// A checkpoint belongs to a run with other settings.
+    #[error("the run in `{path}` was started with other settings:\n{}\nstart a new run, or restore these values", differences.join("\n"), path = path.display())]
+    OtherSettings {
+        /// The run folder.
+        path: PathBuf,
+        /// One line for each key that differs.
+        differences: Vec<String>,
+    },
+    /// A dataset changed since the checkpoint was saved.
+    #[error("`{path}` has changed since the run began, so the order of rows cannot be continued; restore the file or start a new run", path = path.display())]
+    DataChanged {
+        /// The dataset.
+        path: PathBuf,
+    },
+    /// Something about one row that is not about the file.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// A dataset cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The tokenizer cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The model cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model folder lacks a part.
+    #[error("`{path}` {reason}", path = path.display())]
+    ModelPart {
+        /// The model.
+        path: PathBuf,
+        /// What is missing and what to do.
+        reason: String,
+    },
+    /// The adapter does not fit.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A checkpoint cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Another process holds the run folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Export failed.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+}
+
+impl RunError {
+    /// The process exit code for this failure.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Recipe(error) => error.exit_code(),
+            Self::Problems(_) | Self::Output { .. } | Self::OtherSettings { .. } => 2,
+            Self::Peft(PeftError::Shape { .. }) => 4,
+            Self::Peft(_) => 2,
+            Self::BadRows { .. } | Self::DataChanged { .. } | Self::Row(_) => 3,
+            Self::Io { .. } | Self::Events(_) => 6,
+            Self::Data(error) => error.exit_code(),
+            Self::Tokenizer(error) => error.exit_code(),
+            Self::Template(_) | Self::ModelPart { .. } => 4,
+            Self::Model(error) => error.exit_code(),
+            Self::Train(error) => error.exit_code(),
+            Self::Checkpoint(error) => error.exit_code(),
+            Self::Lock(error) => error.exit_code(),
+            Self::Export(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Rows named in a message; the others are counted.
+const SHOWN: usize = 10;
+
+fn list(rejects: &[Reject]) -> String {
+    let mut lines: Vec<String> =
+        rejects.iter().take(SHOWN).map(|it| format!("  line {}: {}", it.line, it.reason)).collect();
+    if rejects.len() > SHOWN {
+        lines.push(format!("  and {} more", rejects.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
+fn join(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

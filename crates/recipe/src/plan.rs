@@ -1,0 +1,218 @@
+//! A recipe with every default filled and checked against its data: what is run and saved.
+
+use std::path::{Path, PathBuf};
+
+use rekindle_peft_core::{LoraConfig, LoraInit, Targets};
+use rekindle_train::{AdamW, Decay, Schedule, TrainPlan};
+use serde_json::Value;
+
+use crate::error::RunError;
+use crate::recipe::{self, Length, Method, Recipe, TargetModules, Warmup};
+
+/// A run, resolved.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The recipe with every default filled in.
+    pub recipe: Recipe,
+    /// The run's folder.
+    pub run_dir: PathBuf,
+}
+
+impl Plan {
+    /// Fills defaults and checks the recipe; `stem` names the run where the recipe does not.
+    ///
+    /// # Errors
+    /// [`RunError::Problems`] with everything that is wrong, [`RunError::Output`] for a run folder
+    /// that is the model's or a file.
+    pub fn resolve(mut recipe: Recipe, stem: &str) -> Result<Self, RunError> {
+        recipe.validate().map_err(RunError::Problems)?;
+        let run_dir = recipe.output.clone().unwrap_or_else(|| Path::new("runs").join(stem));
+        if same_place(&run_dir, &recipe.model) || run_dir.parent().is_none() {
+            return Err(RunError::Output {
+                path: run_dir,
+                reason: "cannot be a run folder: it is the model's own or the root; set `output`"
+                    .to_owned(),
+            });
+        }
+        recipe.output = Some(run_dir.clone());
+        recipe.train.micro_batch_size = Some(recipe.train.micro_batch_size());
+        recipe.train.learning_rate = Some(recipe.learning_rate());
+        recipe.export.adapter = Some(recipe.exports_adapter());
+        Ok(Self { recipe, run_dir })
+    }
+
+    /// The run's name: the last part of its folder.
+    pub fn name(&self) -> String {
+        self.run_dir.file_name().map_or_else(String::new, |it| it.to_string_lossy().into_owned())
+    }
+
+    /// The LoRA configuration, if the method is LoRA.
+    pub fn lora(&self) -> Option<LoraConfig> {
+        let Some(Method::Lora(lora)) = &self.recipe.method else { return None };
+        Some(LoraConfig {
+            r: lora.r,
+            lora_alpha: lora.lora_alpha,
+            lora_dropout: lora.lora_dropout,
+            target_modules: match &lora.target_modules {
+                TargetModules::AllLinear => Targets::default(),
+                TargetModules::Regex(pattern) => Targets::Pattern(pattern.clone()),
+                TargetModules::Suffixes(names) => Targets::Suffixes(names.clone()),
+            },
+            use_rslora: lora.use_rslora,
+            init_lora_weights: match lora.init_lora_weights {
+                recipe::LoraInit::Kaiming => LoraInit::Kaiming,
+                recipe::LoraInit::Gaussian => LoraInit::Gaussian,
+            },
+        })
+    }
+
+    /// The method's name.
+    pub fn method_name(&self) -> &'static str {
+        self.recipe.method.as_ref().map_or("none", Method::name)
+    }
+
+    /// A fresh optimizer.
+    pub fn optimizer(&self) -> AdamW {
+        let train = &self.recipe.train;
+        let mut optimizer = AdamW::default();
+        optimizer.beta1 = train.adam_beta1;
+        optimizer.beta2 = train.adam_beta2;
+        optimizer.epsilon = train.adam_epsilon;
+        optimizer.weight_decay = train.weight_decay;
+        optimizer
+    }
+
+    /// Updates of the whole run over data with `steps_per_epoch`.
+    pub fn total_steps(&self, steps_per_epoch: usize) -> u64 {
+        match self.recipe.train.length() {
+            Length::Steps(steps) => steps,
+            Length::Epochs(epochs) => ((epochs * steps_per_epoch as f64).ceil() as u64).max(1),
+        }
+    }
+
+    /// What the loop is told.
+    pub fn train_plan(&self, total_steps: u64, data_hash: &str) -> TrainPlan {
+        let train = &self.recipe.train;
+        let warmup_steps = match train.schedule.warmup() {
+            Warmup::Steps(steps) => steps,
+            Warmup::Ratio(ratio) => (ratio * total_steps as f64).ceil() as u64,
+        };
+        let decay = match &train.schedule {
+            recipe::Schedule::Constant(_) => Decay::Constant,
+            recipe::Schedule::Linear(_) => Decay::Linear,
+            recipe::Schedule::Cosine(_) => {
+                Decay::Cosine { min_ratio: train.schedule.min_lr_ratio() }
+            }
+        };
+        TrainPlan {
+            schedule: Schedule { decay, warmup_steps, total_steps },
+            learning_rate: self.recipe.learning_rate(),
+            max_grad_norm: (train.max_grad_norm > 0.0).then_some(train.max_grad_norm),
+            eval_every: train.eval_steps,
+            save_every: train.save_steps,
+            keep_checkpoints: train.save_total_limit,
+            seed: self.recipe.seed,
+            max_nonfinite: 3,
+            run_dir: self.run_dir.clone(),
+            extra: serde_json::json!({ "recipe": self.settings(), "data": data_hash }),
+        }
+    }
+
+    /// The settings a resumed run must share: the recipe without what may change freely.
+    fn settings(&self) -> Value {
+        let mut settings = serde_json::to_value(&self.recipe).unwrap_or(Value::Null);
+        for free in ["output", "eval", "export"] {
+            if let Some(map) = settings.as_object_mut() {
+                map.remove(free);
+            }
+        }
+        for free in ["eval_steps", "save_steps", "save_total_limit"] {
+            if let Some(map) = settings["train"].as_object_mut() {
+                map.remove(free);
+            }
+        }
+        settings
+    }
+
+    /// Compares with what a checkpoint was made under.
+    ///
+    /// # Errors
+    /// [`RunError::OtherSettings`] with each key that differs, [`RunError::DataChanged`].
+    pub fn check_same(&self, extra: &Value, data_hash: &str) -> Result<(), RunError> {
+        let mut differences = Vec::new();
+        compare("", &extra["recipe"], &self.settings(), &mut differences);
+        if !differences.is_empty() {
+            return Err(RunError::OtherSettings { path: self.run_dir.clone(), differences });
+        }
+        if extra["data"].as_str() != Some(data_hash) {
+            return Err(RunError::DataChanged { path: self.recipe.data.train.clone() });
+        }
+        Ok(())
+    }
+
+    /// The resolved recipe as TOML.
+    ///
+    /// # Errors
+    /// Never for a recipe that was parsed; the serializer's error otherwise.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(&self.recipe)
+    }
+}
+
+fn compare(key: &str, old: &Value, new: &Value, differences: &mut Vec<String>) {
+    if let (Some(old_map), Some(new_map)) = (old.as_object(), new.as_object()) {
+        let mut keys: Vec<&String> = old_map.keys().chain(new_map.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for name in keys {
+            let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            compare(&path, &old[name], &new[name], differences);
+        }
+    } else if old != new {
+        differences.push(format!("  `{key}` was {old}, now {new}"));
+    }
+}
+
+fn same_place(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str) -> Result<Plan, RunError> {
+        let text = format!("model = \"m\"\ndata.train = \"t\"\n[method.lora]\n{text}");
+        Plan::resolve(Recipe::parse(&text, "r.toml").unwrap(), "r")
+    }
+
+    #[test]
+    fn the_resolved_plan_reads_back_as_itself() {
+        let plan = plan("r = 4\n").unwrap();
+        let text = plan.to_toml().unwrap();
+        assert_eq!(Recipe::parse(&text, "plan.toml").unwrap(), plan.recipe);
+        assert_eq!(plan.run_dir, Path::new("runs/r"));
+    }
+
+    #[test]
+    fn a_resumed_run_names_the_settings_that_differ() {
+        let (old, new) = (plan("r = 4\n").unwrap(), plan("r = 8\n").unwrap());
+        let extra = old.train_plan(10, "hash").extra;
+        assert!(old.check_same(&extra, "hash").is_ok());
+        let error = new.check_same(&extra, "hash").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("`method.lora.r` was 4, now 8"), "{error}");
+        let error = old.check_same(&extra, "other").unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn what_may_change_on_resume_does_not_count() {
+        let old = plan("r = 4\n[train]\nsave_steps = 5\n").unwrap();
+        let new = plan("r = 4\n[train]\nsave_steps = 7\n[export]\nmerged = true\n").unwrap();
+        assert!(new.check_same(&old.train_plan(10, "hash").extra, "hash").is_ok());
+    }
+}

@@ -1,0 +1,273 @@
+//! A run from its plan to its report.
+
+mod folder;
+mod observer;
+pub mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use rekindle_align::{Sft, SftSource};
+use rekindle_data::{Loader, pad_id};
+use rekindle_eval::{ExactMatch, Loss};
+use rekindle_models::{Decoder, Stop};
+use rekindle_train::{Ended, StepSource, TrainState, fit};
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{self, Dataset, Rows};
+use crate::error::RunError;
+use crate::events::{Event, Status};
+use crate::model::{OpenModel, TextSide};
+use crate::plan::Plan;
+
+pub use folder::Resume;
+use folder::RunFolder;
+use observer::{Log, RunObserver};
+
+/// Rows of one forward pass while evaluating.
+pub const EVAL_ROWS: usize = 8;
+
+/// How a run is to be carried out, beside its plan.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Whether and from where the run continues.
+    pub resume: Resume,
+    /// Whether an earlier run in the same folder may be deleted.
+    pub overwrite: bool,
+    /// Becomes a signal's number when the run is to save and stop.
+    pub stop: Arc<AtomicUsize>,
+    /// Step after which the run saves and stops, to be resumed later.
+    pub stop_after: Option<u64>,
+}
+
+/// A measurement of a model on the validation rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Loss and perplexity, if there are validation rows.
+    pub loss: Option<Loss>,
+    /// Greedy answers, if the recipe asks for them.
+    pub answers: Option<ExactMatch>,
+}
+
+/// What a run made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// How it ended.
+    pub status: Status,
+    /// Updates done in all.
+    pub steps: u64,
+    /// Wall time of this part of the run, in seconds.
+    pub seconds: f64,
+    /// The model before training.
+    pub base: Measured,
+    /// The model after training.
+    pub tuned: Measured,
+    /// The adapter's folder, if one was written.
+    pub adapter: Option<PathBuf>,
+    /// The merged model's folder, if one was written.
+    pub merged: Option<PathBuf>,
+    /// The loss curve.
+    pub curve: PathBuf,
+    /// The report.
+    pub report: PathBuf,
+}
+
+/// Everything a run needs, loaded.
+struct Loaded {
+    text: TextSide,
+    dataset: Dataset,
+    policy: Decoder,
+    stop: Stop,
+}
+
+/// Carries out `plan` on `device` and tells `listener` of every event.
+///
+/// `recipe_text` is kept in the run folder as it was typed.
+///
+/// # Errors
+/// [`RunError`]; a run that stopped for a signal is no error but a [`Status`].
+pub fn run(
+    plan: &Plan,
+    recipe_text: &str,
+    device: &Device,
+    options: &RunOptions,
+    listener: &mut dyn FnMut(&Event),
+) -> Result<RunSummary, RunError> {
+    let started = Instant::now();
+    let recipe = &plan.recipe;
+    // Data come first: a mistake there must not cost the loading of a model.
+    let rows = Rows::read(&recipe.data, recipe.seed)?;
+    let data_hash = rows.hash.clone();
+    let model = OpenModel::open(&recipe.model, recipe.init)?;
+    let folder = RunFolder::open(plan, options)?;
+    let loaded = load(plan, &model, rows, device)?;
+    folder.write_plan(plan, recipe_text)?;
+    folder.write_rejects(&loaded.dataset.rejects)?;
+
+    let loader = loader(plan, &loaded.dataset)?;
+    let total_steps = plan.total_steps(loader.steps_per_epoch());
+    let train_plan = plan.train_plan(total_steps, &data_hash);
+    let plain = device.clone().inner();
+    let pad = pad_id(&loaded.text.tokenizer);
+    let mut source = SftSource::new(loader, pad, plain.clone());
+    let mut state = TrainState::new(loaded.policy.clone(), plan.optimizer());
+    if let Some(found) = &folder.checkpoint {
+        plan.check_same(&found.saved.extra, &data_hash)?;
+        state = state.restore(&found.path)?.0;
+        StepSource::<Decoder, _>::seek(&mut source, found.saved.cursor)
+            .map_err(rekindle_train::TrainError::from)?;
+    }
+    let mut log = Log::new(folder.event_log(state.step)?, listener);
+    announce(&mut log, plan, &loaded, device, total_steps)?;
+    for warning in folder.warnings() {
+        log.warn(warning)?;
+    }
+    let measure = |model: &Decoder| measure(model, &loaded, pad, &plain);
+    let base = match folder.read_base()? {
+        Some(base) => base,
+        None => {
+            let base = measure(&loaded.policy.valid())?;
+            folder.write_base(&base)?;
+            base
+        }
+    };
+    log.measured(0, &base)?;
+    let mut observer = RunObserver {
+        log: &mut log,
+        dataset: &loaded.dataset,
+        pad,
+        device: plain.clone(),
+        stop: options.stop.clone(),
+        stop_after: options.stop_after,
+        last_step: state.step,
+        failure: None,
+    };
+    let outcome = fit(state, &Sft, &mut source, &train_plan, &mut observer)?;
+    if let Some(failure) = observer.failure.take() {
+        return Err(failure);
+    }
+    let mut summary = RunSummary {
+        run_dir: plan.run_dir.clone(),
+        status: Status::Succeeded,
+        steps: outcome.state.step,
+        seconds: 0.0,
+        base,
+        tuned: Measured::default(),
+        adapter: None,
+        merged: None,
+        curve: plan.run_dir.join("loss.svg"),
+        report: plan.run_dir.join("report.md"),
+    };
+    if outcome.ended == Ended::Stopped {
+        summary.status = match options.stop.load(Ordering::SeqCst) {
+            TERMINATE => Status::Preempted,
+            _ => Status::Cancelled,
+        };
+    } else {
+        let tuned = outcome.state.policy.valid();
+        summary.tuned = measure(&tuned)?;
+        log.measured(outcome.state.step, &summary.tuned)?;
+        report::export(plan, &tuned, &loaded.text, &mut summary, &mut log)?;
+    }
+    summary.seconds = started.elapsed().as_secs_f64();
+    let (status, steps, seconds) = (summary.status, summary.steps, summary.seconds);
+    log.event(&Event::Finished { status, steps, seconds })?;
+    report::write(plan, &summary)?;
+    Ok(summary)
+}
+
+/// SIGTERM's number.
+const TERMINATE: usize = 15;
+
+/// Renders the rows, reads the weights and puts the method on them.
+fn load(
+    plan: &Plan,
+    model: &OpenModel,
+    rows: Rows,
+    device: &Device,
+) -> Result<Loaded, RunError> {
+    let recipe = &plan.recipe;
+    let text = model.text(recipe.data.template.as_deref())?;
+    let renderer =
+        text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
+    let dataset = rows.render(&recipe.data, &renderer, recipe.eval.generate)?;
+    let tracked = device.clone().autodiff();
+    let decoder = model.decoder(recipe.init, recipe.seed, &tracked)?;
+    let policy = match plan.lora() {
+        Some(config) => decoder.with_lora(&config, recipe.seed)?,
+        None => decoder,
+    };
+    let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens: recipe.eval.max_new_tokens };
+    Ok(Loaded { text, dataset, policy, stop })
+}
+
+fn loader(plan: &Plan, dataset: &Dataset) -> Result<Loader, RunError> {
+    let train = &plan.recipe.train;
+    let samples = dataset.train.clone();
+    let loader = Loader::new(
+        samples,
+        train.batch_size,
+        train.micro_batch_size(),
+        plan.recipe.seed,
+        None,
+        true,
+    );
+    Ok(loader.map_err(rekindle_data::DataError::from)?)
+}
+
+fn announce(
+    log: &mut Log<'_>,
+    plan: &Plan,
+    loaded: &Loaded,
+    device: &Device,
+    total_steps: u64,
+) -> Result<(), RunError> {
+    let dataset = &loaded.dataset;
+    log.event(&Event::RunStarted {
+        run: plan.name(),
+        model: plan.recipe.model.display().to_string(),
+        method: plan.method_name().to_owned(),
+        trainable_parameters: observer::trainable(&loaded.policy),
+        total_parameters: loaded.policy.num_params() as u64,
+        device: format!("{device:?}"),
+        train_rows: dataset.train.len() as u64,
+        validation_rows: dataset.validation.len() as u64,
+        target_tokens: dataset.target_tokens,
+        total_steps,
+    })?;
+    if !dataset.rejects.is_empty() {
+        let count = dataset.rejects.len();
+        log.warn(&format!("{count} rows were left out; rejects.jsonl says which and why"))?;
+    }
+    if dataset.truncated > 0 {
+        let (cut, max) = (dataset.truncated, plan.recipe.data.max_tokens);
+        log.warn(&format!("{cut} of {} rows were cut at {max} tokens", dataset.train.len()))?;
+    }
+    Ok(())
+}
+
+fn measure(
+    model: &Decoder,
+    loaded: &Loaded,
+    pad: u32,
+    device: &Device,
+) -> Result<Measured, RunError> {
+    let dataset = &loaded.dataset;
+    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, pad, device);
+    let answers = match dataset.questions.as_slice() {
+        [] => None,
+        questions => Some(rekindle_eval::exact_match(
+            model,
+            &loaded.text.tokenizer,
+            questions,
+            &loaded.stop,
+        )?),
+    };
+    Ok(Measured { loss, answers })
+}

@@ -1,0 +1,129 @@
+//! What the loop tells, turned into events.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use rekindle_models::Decoder;
+use rekindle_train::{Observer, StepReport, TrainError};
+
+use super::{EVAL_ROWS, Measured};
+use crate::dataset::Dataset;
+use crate::error::RunError;
+use crate::events::{Event, EventLog};
+
+/// The log file and the listener: every event goes to both.
+pub(super) struct Log<'a> {
+    file: EventLog,
+    listener: &'a mut dyn FnMut(&Event),
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn new(file: EventLog, listener: &'a mut dyn FnMut(&Event)) -> Self {
+        Self { file, listener }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) -> Result<(), RunError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.file.append(now.map_or(0.0, |it| it.as_secs_f64()), event)?;
+        (self.listener)(event);
+        Ok(())
+    }
+
+    pub(super) fn warn(&mut self, message: &str) -> Result<(), RunError> {
+        self.event(&Event::Warning { message: message.to_owned() })
+    }
+
+    pub(super) fn measured(&mut self, step: u64, measured: &Measured) -> Result<(), RunError> {
+        let Some(loss) = measured.loss else { return Ok(()) };
+        self.event(&Event::Eval {
+            step,
+            split: "validation".to_owned(),
+            loss: loss.loss,
+            perplexity: loss.perplexity,
+            tokens: loss.tokens,
+            exact_match: measured.answers.as_ref().map(|answers| answers.rate()),
+        })
+    }
+}
+
+/// Hears the loop, evaluates on the validation rows and passes on requests to stop.
+pub(super) struct RunObserver<'a, 'l> {
+    pub log: &'a mut Log<'l>,
+    pub dataset: &'a Dataset,
+    pub pad: u32,
+    pub device: Device,
+    pub stop: Arc<AtomicUsize>,
+    pub stop_after: Option<u64>,
+    pub last_step: u64,
+    /// A log that could not be written; the run stops for it.
+    pub failure: Option<RunError>,
+}
+
+impl RunObserver<'_, '_> {
+    fn tell(&mut self, event: &Event) {
+        if let Err(error) = self.log.event(event) {
+            self.failure.get_or_insert(error);
+        }
+    }
+}
+
+impl Observer<Decoder> for RunObserver<'_, '_> {
+    fn on_step(&mut self, report: &StepReport) {
+        self.last_step = report.step;
+        self.tell(&Event::Step {
+            step: report.step,
+            total_steps: report.total_steps,
+            loss: report.loss,
+            grad_norm: report.grad_norm,
+            learning_rate: report.learning_rate,
+            tokens: report.units,
+            seconds: report.seconds,
+            tokens_per_second: report.units as f64 / report.seconds,
+            skipped: report.skipped,
+        });
+    }
+
+    fn evaluate(&mut self, step: u64, policy: &Decoder) -> Result<(), TrainError> {
+        let model = policy.valid();
+        let rows = &self.dataset.validation;
+        let loss = rekindle_eval::loss(&model, rows, EVAL_ROWS, self.pad, &self.device);
+        let measured = Measured { loss, answers: None };
+        self.log
+            .measured(step, &measured)
+            .map_err(|error| TrainError::evaluation(error.exit_code(), error))
+    }
+
+    fn on_checkpoint(&mut self, step: u64, path: &Path) {
+        self.tell(&Event::Checkpoint { step, path: path.to_owned() });
+    }
+
+    fn on_warning(&mut self, message: &str) {
+        self.tell(&Event::Warning { message: message.to_owned() });
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.failure.is_some()
+            || self.stop.load(Ordering::SeqCst) != 0
+            || self.stop_after.is_some_and(|step| self.last_step >= step)
+    }
+}
+
+/// Number of weights that require a gradient.
+pub(super) fn trainable(model: &Decoder) -> u64 {
+    struct Count(u64);
+    impl ModuleVisitor for Count {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = param.val();
+            if tensor.is_require_grad() {
+                self.0 += tensor.dims().iter().product::<usize>() as u64;
+            }
+        }
+    }
+    let mut count = Count(0);
+    model.visit(&mut count);
+    count.0
+}
