@@ -6,6 +6,8 @@ use burn::tensor::Device;
 /// What `--device` accepts, for help texts.
 pub const HELP: &str = "auto, cpu, flex, ndarray, cuda:N, vulkan:N, wgpu:N or metal:N";
 
+const KNOWN: [&str; 6] = ["cuda", "metal", "vulkan", "wgpu", "flex", "ndarray"];
+
 /// Names of the backends in this build, best first.
 pub fn backends() -> Vec<&'static str> {
     let mut names = Vec::new();
@@ -54,7 +56,7 @@ pub fn parse(name: &str) -> Result<Device> {
         "wgpu" => Ok(Device::wgpu(gpu(index))),
         #[cfg(feature = "metal")]
         "metal" => Ok(Device::metal(gpu(index))),
-        "cuda" | "vulkan" | "wgpu" | "metal" | "flex" | "ndarray" => bail!(
+        _ if KNOWN.contains(&kind) => bail!(
             "device `{name}` is not in this build, which has {}; build with `--features {kind}` \
              (index {index})",
             built.join(", ")

@@ -11,13 +11,16 @@ mod mapped;
 mod reader;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use blocks::GgmlType;
 pub use error::GgufError;
-pub use value::Value;
+pub use value::{Array, Value};
 
 use mapped::Mapped;
 
@@ -31,7 +34,7 @@ pub struct TensorInfo {
     /// How its numbers are stored.
     pub kind: GgmlType,
     /// Its bytes in the file.
-    pub(crate) range: Range<usize>,
+    pub range: Range<usize>,
 }
 
 /// An open GGUF file.
@@ -51,7 +54,8 @@ impl GgufFile {
     /// [`GgufError`] where the file cannot be opened or is not a whole, consistent GGUF file.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let map = Mapped::open(path)?;
-        let header = header::read(path, map.bytes())?;
+        let io = |source| GgufError::Io { path: path.to_owned(), source };
+        let header = header::read(path, map.bytes().map_err(io)?)?;
         let by_name =
             header.tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
         Ok(Self {
@@ -86,9 +90,12 @@ impl GgufFile {
     /// The numbers of a tensor of this file in f32, bit for bit as `gguf.quants.dequantize`.
     ///
     /// # Errors
-    /// [`GgufError::Damaged`] if the tensor is not of this file.
+    /// [`GgufError::Damaged`] if the tensor is not of this file, [`GgufError::Io`] if the file was
+    /// cut short since it was opened.
     pub fn dequantize(&self, tensor: &TensorInfo) -> Result<Vec<f32>, GgufError> {
-        let bytes = self.map.bytes().get(tensor.range.clone()).ok_or_else(|| {
+        let io = |source| GgufError::Io { path: self.path.clone(), source };
+        let bytes = self.map.bytes().map_err(io)?;
+        let bytes = bytes.get(tensor.range.clone()).ok_or_else(|| {
             let what = format!("tensor `{}` is not of this file", tensor.name);
             GgufError::Damaged { path: self.path.clone(), what }
         })?;

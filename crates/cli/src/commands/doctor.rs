@@ -59,7 +59,7 @@ fn check(name: &str) -> Result<f32, String> {
     let (a, b) = (make(), make());
     let host = |x: &Tensor<2>| -> Result<Vec<f32>, String> {
         let data = x.clone().try_into_data().map_err(|error| error.to_string())?;
-        data.to_vec().map_err(|error| format!("{error:?}"))
+        data.try_to_vec().map_err(|error| format!("{error:?}"))
     };
     let (left, right, product) = (host(&a)?, host(&b)?, host(&a.matmul(b))?);
     let mut worst = 0.0f32;

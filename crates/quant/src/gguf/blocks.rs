@@ -3,8 +3,10 @@
 //! A block of a legacy type is 32 numbers with an f16 scale (and an f16 offset where the name ends
 //! in 1). A block of a K type is 256 numbers in sub-blocks whose scales are quantised themselves.
 
-use half::{bf16, f16};
+use half::f16;
 use rayon::prelude::*;
+
+use crate::floats;
 
 /// How a tensor's numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,33 @@ impl GgmlType {
         names.join(", ")
     }
 
+    /// What ggml calls the type with a number that cannot be unpacked, for messages.
+    pub(super) fn known_as(code: u32) -> &'static str {
+        match code {
+            9 => "Q8_1",
+            10 => "Q2_K",
+            11 => "Q3_K",
+            15 => "Q8_K",
+            16 => "IQ2_XXS",
+            17 => "IQ2_XS",
+            18 => "IQ3_XXS",
+            19 => "IQ1_S",
+            20 => "IQ4_NL",
+            21 => "IQ3_S",
+            22 => "IQ2_S",
+            23 => "IQ4_XS",
+            24..=27 => "integers",
+            28 => "F64",
+            29 => "IQ1_M",
+            34 => "TQ1_0",
+            35 => "TQ2_0",
+            39 => "MXFP4",
+            40 => "NVFP4",
+            4 | 5 | 31..=33 | 36..=38 => "removed from ggml",
+            _ => "unknown",
+        }
+    }
+
     /// Numbers in a block.
     pub fn block_len(self) -> usize {
         match self {
@@ -86,67 +115,89 @@ impl GgmlType {
     }
 }
 
-/// Blocks handed to a thread at a time.
-const CHUNK: usize = 1024;
-
 /// The numbers in `bytes`, which holds whole blocks.
 pub(super) fn dequantize(kind: GgmlType, bytes: &[u8]) -> Vec<f32> {
-    let (len, size) = (kind.block_len(), kind.block_bytes());
-    let mut out = vec![0.0; bytes.len() / size * len];
-    let chunks = out.par_chunks_mut(CHUNK * len).zip(bytes.par_chunks(CHUNK * size));
-    chunks.for_each(|(out, bytes)| {
-        for (out, block) in out.chunks_exact_mut(len).zip(bytes.chunks_exact(size)) {
-            unpack(kind, block, out);
+    match kind {
+        GgmlType::F32 => floats::from_f32(bytes),
+        GgmlType::F16 => floats::from_f16(bytes),
+        GgmlType::BF16 => floats::from_bf16(bytes),
+        GgmlType::Q4_0 => blocks(bytes, q4_0),
+        GgmlType::Q4_1 => blocks(bytes, q4_1),
+        GgmlType::Q5_0 => blocks(bytes, q5_0),
+        GgmlType::Q5_1 => blocks(bytes, q5_1),
+        GgmlType::Q8_0 => blocks(bytes, q8_0),
+        GgmlType::Q4_K => blocks(bytes, q4_k),
+        GgmlType::Q5_K => blocks(bytes, q5_k),
+        GgmlType::Q6_K => blocks(bytes, q6_k),
+    }
+}
+
+/// Unpacks blocks of `SIZE` bytes to `LEN` numbers each, on all threads.
+fn blocks<const SIZE: usize, const LEN: usize>(
+    bytes: &[u8],
+    unpack: impl Fn(&[u8; SIZE], &mut [f32; LEN]) + Sync,
+) -> Vec<f32> {
+    let (blocks, _) = bytes.as_chunks::<SIZE>();
+    let mut out = vec![0.0; blocks.len() * LEN];
+    let pieces = out.par_chunks_mut(floats::CHUNK).zip(blocks.par_chunks(floats::CHUNK / LEN));
+    pieces.for_each(|(out, blocks)| {
+        let (out, _) = out.as_chunks_mut::<LEN>();
+        for (out, block) in out.iter_mut().zip(blocks) {
+            unpack(block, out);
         }
     });
     out
-}
-
-fn unpack(kind: GgmlType, block: &[u8], out: &mut [f32]) {
-    match kind {
-        GgmlType::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-        GgmlType::F16 => out[0] = half_at(block, 0),
-        GgmlType::BF16 => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-        GgmlType::Q4_0 => q4(block, out, |d, q, _| d * (q as f32 - 8.0), 2),
-        GgmlType::Q4_1 => q4(block, out, |d, q, m| d * q as f32 + m, 4),
-        GgmlType::Q5_0 => q5(block, out, |d, q, _| d * (q as f32 - 16.0), 2),
-        GgmlType::Q5_1 => q5(block, out, |d, q, m| d * q as f32 + m, 4),
-        GgmlType::Q8_0 => {
-            let d = half_at(block, 0);
-            for (out, &q) in out.iter_mut().zip(&block[2..]) {
-                *out = f32::from(q as i8) * d;
-            }
-        }
-        GgmlType::Q4_K => q4_k(block, out),
-        GgmlType::Q5_K => q5_k(block, out),
-        GgmlType::Q6_K => q6_k(block, out),
-    }
 }
 
 fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// Low nibbles are the first half of the block, high nibbles the second.
-fn q4(block: &[u8], out: &mut [f32], value: impl Fn(f32, u8, f32) -> f32, start: usize) {
-    // Without an offset, the bytes at 2 are quants and the third argument is not read.
-    let (d, m) = (half_at(block, 0), half_at(block, 2));
-    let (low, high) = out.split_at_mut(16);
-    for ((low, high), &byte) in low.iter_mut().zip(high).zip(&block[start..]) {
-        *low = value(d, byte & 0x0f, m);
-        *high = value(d, byte >> 4, m);
+fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
+    let d = half_at(block, 0);
+    for (out, &q) in out.iter_mut().zip(&block[2..]) {
+        *out = f32::from(q as i8) * d;
     }
 }
 
-/// As [`q4`], with a fifth bit for each number in the four bytes before the nibbles.
-fn q5(block: &[u8], out: &mut [f32], value: impl Fn(f32, u8, f32) -> f32, start: usize) {
+fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
+    let d = half_at(block, 0);
+    nibbles(&block[2..], out, |q| d * (f32::from(q) - 8.0));
+}
+
+fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     let (d, m) = (half_at(block, 0), half_at(block, 2));
-    let bits = [block[start], block[start + 1], block[start + 2], block[start + 3]];
-    let bits = u32::from_le_bytes(bits);
-    let fifth = |i: usize| ((bits >> i & 1) as u8) << 4;
-    for (i, &byte) in block[start + 4..].iter().enumerate() {
-        out[i] = value(d, (byte & 0x0f) | fifth(i), m);
-        out[i + 16] = value(d, (byte >> 4) | fifth(i + 16), m);
+    nibbles(&block[4..], out, |q| d * f32::from(q) + m);
+}
+
+/// Low nibbles are the first half of the block, high nibbles the second.
+fn nibbles(packed: &[u8], out: &mut [f32; 32], value: impl Fn(u8) -> f32) {
+    let (low, high) = out.split_at_mut(16);
+    for ((low, high), &byte) in low.iter_mut().zip(high).zip(packed) {
+        *low = value(byte & 0x0f);
+        *high = value(byte >> 4);
+    }
+}
+
+fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
+    let d = half_at(block, 0);
+    with_fifth(&block[2..], out, |q| d * (q as f32 - 16.0));
+}
+
+fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
+    let (d, m) = (half_at(block, 0), half_at(block, 2));
+    with_fifth(&block[4..], out, |q| d * q as f32 + m);
+}
+
+/// As [`nibbles`], with a fifth bit for each number in the four bytes before them.
+fn with_fifth(packed: &[u8], out: &mut [f32; 32], value: impl Fn(i32) -> f32) {
+    let bits = u32::from_le_bytes([packed[0], packed[1], packed[2], packed[3]]);
+    // Compared with a mask, not shifted: vectors without AVX2 cannot shift by lane.
+    let fifth = |i: usize| if bits & (1 << i) == 0 { 0 } else { 16 };
+    let (low, high) = out.split_at_mut(16);
+    for (i, ((low, high), &byte)) in low.iter_mut().zip(high).zip(&packed[4..]).enumerate() {
+        *low = value(i32::from(byte & 0x0f) | fifth(i));
+        *high = value(i32::from(byte >> 4) | fifth(i + 16));
     }
 }
 
@@ -161,7 +212,7 @@ fn scale_min(packed: &[u8], i: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
-fn q4_k(block: &[u8], out: &mut [f32]) {
+fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, d_min) = (half_at(block, 0), half_at(block, 2));
     let (scales, quants) = (&block[4..16], &block[16..144]);
     for (i, out) in out.chunks_exact_mut(32).enumerate() {
@@ -174,7 +225,7 @@ fn q4_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
-fn q5_k(block: &[u8], out: &mut [f32]) {
+fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, d_min) = (half_at(block, 0), half_at(block, 2));
     let (scales, high, quants) = (&block[4..16], &block[16..48], &block[48..176]);
     for (i, out) in out.chunks_exact_mut(32).enumerate() {
@@ -189,17 +240,18 @@ fn q5_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
-fn q6_k(block: &[u8], out: &mut [f32]) {
+fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let d = half_at(block, 208);
-    for (i, out) in out.chunks_exact_mut(32).enumerate() {
-        let (half, part) = (i / 4, i % 4);
-        let low = &low[half * 64 + part % 2 * 32..];
-        let high = &high[half * 32..];
-        let shift = 4 * (part / 2);
-        for (j, out) in out.iter_mut().enumerate() {
-            let scale = d * f32::from(scales[2 * i + j / 16] as i8);
-            let q = (low[j] >> shift & 0x0f) | ((high[j] >> (2 * part) & 3) << 4);
+    for (i, out) in out.chunks_exact_mut(16).enumerate() {
+        // 16 numbers share a scale, 32 a shift, 128 the bytes.
+        let (half, part, side) = (i / 8, i / 2 % 4, i % 2 * 16);
+        let low = &low[half * 64 + part % 2 * 32 + side..];
+        let high = &high[half * 32 + side..];
+        let (low_shift, high_shift) = (4 * (part / 2), 2 * part);
+        let scale = d * f32::from(scales[i] as i8);
+        for (out, (&low, &high)) in out.iter_mut().zip(low.iter().zip(high)) {
+            let q = (low >> low_shift & 0x0f) | ((high >> high_shift & 3) << 4);
             *out = scale * (f32::from(q) - 32.0);
         }
     }

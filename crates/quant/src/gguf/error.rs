@@ -31,6 +31,12 @@ pub enum GgufError {
         /// The version found.
         found: u32,
     },
+    /// A file for machines with the other byte order.
+    #[error("`{path}` is a big-endian GGUF file; only little endian can be read: fetch that variant, or convert it with `gguf-convert-endian`", path = path.display())]
+    BigEndian {
+        /// The file.
+        path: PathBuf,
+    },
     /// A count, length, offset or type that cannot be.
     #[error("`{path}`: {what}; the file is damaged, fetch it again", path = path.display())]
     Damaged {
@@ -40,7 +46,7 @@ pub enum GgufError {
         what: String,
     },
     /// A tensor stored in a way that cannot be unpacked.
-    #[error("`{path}`: tensor `{tensor}` has the type code {code}; supported are {supported}", path = path.display())]
+    #[error("`{path}`: tensor `{tensor}` has type {code} ({known}); supported are {supported}: convert it to one of these", path = path.display())]
     TensorType {
         /// The file.
         path: PathBuf,
@@ -48,6 +54,8 @@ pub enum GgufError {
         tensor: String,
         /// The code found.
         code: u32,
+        /// What ggml knows it as.
+        known: &'static str,
         /// The types that can be unpacked.
         supported: String,
     },
@@ -58,8 +66,8 @@ pub enum GgufError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// The type found.
-        found: &'static str,
+        /// The value or type found.
+        found: String,
         /// The type wanted.
         wanted: &'static str,
     },

@@ -1,6 +1,7 @@
 //! Metadata by type: absent is `None`, another type is an error.
 
-use super::{GgufError, GgufFile, Value};
+use super::value::{Array, Value};
+use super::{GgufError, GgufFile};
 
 impl GgufFile {
     fn get<'a, T>(
@@ -9,11 +10,13 @@ impl GgufFile {
         wanted: &'static str,
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, GgufError> {
-        let Some(value) = self.metadata(key) else { return Ok(None) };
+        let Some(value) = self.metadata(key) else {
+            return Ok(None);
+        };
         let wrong = || GgufError::WrongType {
             path: self.path().to_owned(),
             key: key.to_owned(),
-            found: value.kind(),
+            found: value.describe(),
             wanted,
         };
         read(value).map(Some).ok_or_else(wrong)
@@ -24,20 +27,19 @@ impl GgufFile {
     /// # Errors
     /// [`GgufError::WrongType`], as for every getter.
     pub fn u32(&self, key: &str) -> Result<Option<u32>, GgufError> {
-        self.get(key, "an unsigned 32-bit integer", |value| match value {
-            Value::Unsigned(number) => u32::try_from(*number).ok(),
-            Value::Signed(number) => u32::try_from(*number).ok(),
-            _ => None,
+        self.get(key, "an unsigned 32-bit integer", |value| {
+            value.integer().and_then(|integer| u32::try_from(integer).ok())
         })
     }
 
-    /// A float.
+    /// A float; one of 64 bits is rounded.
     ///
     /// # Errors
     /// As [`GgufFile::u32`].
     pub fn f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
-        self.get(key, "a float", |value| match value {
-            Value::Float(number) => Some(*number as f32),
+        self.get(key, "a float", |value| match *value {
+            Value::F32(number) => Some(number),
+            Value::F64(number) => Some(number as f32),
             _ => None,
         })
     }
@@ -70,7 +72,7 @@ impl GgufFile {
     /// As [`GgufFile::u32`].
     pub fn strings(&self, key: &str) -> Result<Option<&[String]>, GgufError> {
         self.get(key, "an array of strings", |value| match value {
-            Value::Strings(items) => Some(items.as_slice()),
+            Value::Array(Array::String(items)) => Some(items.as_slice()),
             _ => None,
         })
     }
@@ -81,18 +83,18 @@ impl GgufFile {
     /// As [`GgufFile::u32`].
     pub fn i32s(&self, key: &str) -> Result<Option<Vec<i32>>, GgufError> {
         self.get(key, "an array of 32-bit integers", |value| match value {
-            Value::Ints(items) => items.iter().map(|&item| i32::try_from(item).ok()).collect(),
+            Value::Array(items) => items.i32s(),
             _ => None,
         })
     }
 
-    /// An array of floats.
+    /// An array of 32-bit floats.
     ///
     /// # Errors
     /// As [`GgufFile::u32`].
     pub fn f32s(&self, key: &str) -> Result<Option<&[f32]>, GgufError> {
-        self.get(key, "an array of floats", |value| match value {
-            Value::Floats(items) => Some(items.as_slice()),
+        self.get(key, "an array of f32", |value| match value {
+            Value::Array(Array::F32(items)) => Some(items.as_slice()),
             _ => None,
         })
     }

@@ -8,6 +8,8 @@ use super::{GgmlType, GgufError, TensorInfo, Value};
 
 /// Longest tensor name, as in ggml.
 const MAX_NAME: usize = 64;
+/// Longest metadata key, as the format's description has it.
+const MAX_KEY: usize = u16::MAX as usize;
 const DEFAULT_ALIGNMENT: u32 = 32;
 
 pub(super) struct Header {
@@ -33,6 +35,9 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Header, GgufError> {
     }
     let mut reader = Reader::new(bytes, 4);
     let version = reader.u32().map_err(damaged)?;
+    if (1..=3).contains(&version.swap_bytes()) {
+        return Err(GgufError::BigEndian { path: path.to_owned() });
+    }
     if version != 2 && version != 3 {
         return Err(GgufError::Version { path: path.to_owned(), found: version });
     }
@@ -57,6 +62,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Header, GgufError> {
             path: path.to_owned(),
             tensor: entry.name.clone(),
             code: entry.code,
+            known: GgmlType::known_as(entry.code),
             supported: GgmlType::names(),
         })?;
         tensors.push(place(entry, kind, start, alignment, bytes.len()).map_err(damaged)?);
@@ -69,8 +75,9 @@ fn metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<String, Va
     let mut metadata = BTreeMap::new();
     for _ in 0..count {
         let key = reader.string("a metadata key")?;
-        if key.is_empty() {
-            return Err("a metadata key is empty".into());
+        if key.is_empty() || key.len() > MAX_KEY {
+            let len = key.len();
+            return Err(format!("a metadata key has {len} bytes, but must have 1 to {MAX_KEY}"));
         }
         let value = reader.value(&key)?;
         if metadata.insert(key.clone(), value).is_some() {
@@ -83,13 +90,14 @@ fn metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<String, Va
 fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u32, Fault> {
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
-        Some(&Value::Unsigned(value))
+        Some(&Value::U32(value))
             if value.is_power_of_two() && (8..=1 << 16).contains(&value) =>
         {
-            Ok(value as u32)
+            Ok(value)
         }
         Some(other) => Err(format!(
-            "`general.alignment` is {other:?}, but must be an unsigned power of two from 8 to 65536"
+            "`general.alignment` is {}, but must be a u32 and a power of two from 8 to 65536",
+            other.describe()
         )),
     }
 }

@@ -1,11 +1,15 @@
 //! A cursor over the header's bytes that never reads past the end.
 
-use super::Value;
+use super::value::{Array, Value};
 
 /// Longest string, in bytes.
 const MAX_STRING: u64 = 1 << 30;
 /// Deepest nesting of arrays.
 const MAX_DEPTH: usize = 4;
+/// Bytes that the shortest array inside an array takes: its type and its count.
+const SHORTEST_ARRAY: u64 = 12;
+/// Bytes that the shortest string takes: its length.
+const SHORTEST_STRING: u64 = 8;
 
 /// What went wrong, in words; the caller adds the file.
 pub(super) type Fault = String;
@@ -16,6 +20,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// A cursor at byte `at` of `bytes`, which lies inside.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
@@ -28,9 +33,18 @@ impl<'a> Reader<'a> {
         (self.bytes.len() - self.at) as u64
     }
 
+    /// The next `len` bytes, which the caller has compared with [`Self::remaining`].
+    fn slice(&mut self, len: usize) -> &'a [u8] {
+        let slice = &self.bytes[self.at..self.at + len];
+        self.at += len;
+        slice
+    }
+
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let chunk = self.bytes[self.at..].first_chunk::<N>();
-        let chunk = *chunk.ok_or_else(|| format!("the header ends at byte {}", self.at))?;
+        let chunk = *chunk.ok_or_else(|| {
+            format!("the file ends at byte {}, in the middle of the header", self.bytes.len())
+        })?;
         self.at += N;
         Ok(chunk)
     }
@@ -46,7 +60,11 @@ impl<'a> Reader<'a> {
     /// A count of things of at least `size` bytes each, which the rest of the file can hold.
     pub(super) fn count(&mut self, what: &str, size: u64) -> Result<usize, Fault> {
         let count = self.u64()?;
-        let most = self.remaining() / size.max(1);
+        self.holds(what, count, size)
+    }
+
+    fn holds(&self, what: &str, count: u64, size: u64) -> Result<usize, Fault> {
+        let most = self.remaining() / size;
         if count > most {
             return Err(format!("{what} is {count}, but the rest of the file holds at most {most}"));
         }
@@ -55,81 +73,78 @@ impl<'a> Reader<'a> {
 
     pub(super) fn string(&mut self, what: &str) -> Result<String, Fault> {
         let len = self.u64()?;
-        if len > MAX_STRING || len > self.remaining() {
-            let rest = self.remaining();
-            return Err(format!("{what} is {len} bytes long, but {rest} bytes are left"));
+        if len > MAX_STRING {
+            return Err(format!("{what} has {len} bytes, but at most {MAX_STRING} are allowed"));
         }
-        let bytes = &self.bytes[self.at..self.at + len as usize];
-        self.at += bytes.len();
+        if len > self.remaining() {
+            let left = self.remaining();
+            return Err(format!("{what} has {len} bytes, but the file has {left} left"));
+        }
+        let bytes = self.slice(len as usize);
         String::from_utf8(bytes.to_vec()).map_err(|_| format!("{what} is not UTF-8"))
     }
 
     pub(super) fn value(&mut self, key: &str) -> Result<Value, Fault> {
-        let code = self.u32()?;
-        self.value_of(code, key, 0)
-    }
-
-    fn value_of(&mut self, code: u32, key: &str, depth: usize) -> Result<Value, Fault> {
-        Ok(match code {
-            0 => Value::Unsigned(self.take::<1>()?[0].into()),
-            1 => Value::Signed(i8::from_le_bytes(self.take()?).into()),
-            2 => Value::Unsigned(u16::from_le_bytes(self.take()?).into()),
-            3 => Value::Signed(i16::from_le_bytes(self.take()?).into()),
-            4 => Value::Unsigned(self.u32()?.into()),
-            5 => Value::Signed(i32::from_le_bytes(self.take()?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.take()?).into()),
-            7 => Value::Bool(self.take::<1>()?[0] != 0),
+        Ok(match self.u32()? {
+            0 => Value::U8(u8::from_le_bytes(self.take()?)),
+            1 => Value::I8(i8::from_le_bytes(self.take()?)),
+            2 => Value::U16(u16::from_le_bytes(self.take()?)),
+            3 => Value::I16(i16::from_le_bytes(self.take()?)),
+            4 => Value::U32(self.u32()?),
+            5 => Value::I32(i32::from_le_bytes(self.take()?)),
+            6 => Value::F32(f32::from_le_bytes(self.take()?)),
+            7 => Value::Bool(self.take::<1>()? != [0]),
             8 => Value::String(self.string(&format!("the value of `{key}`"))?),
-            9 => self.array(key, depth)?,
-            10 => Value::Unsigned(self.u64()?),
-            11 => Value::Signed(i64::from_le_bytes(self.take()?)),
-            12 => Value::Float(f64::from_le_bytes(self.take()?)),
-            _ => return Err(format!("metadata key `{key}` has the unknown value type {code}")),
+            9 => Value::Array(self.array(key, 1)?),
+            10 => Value::U64(self.u64()?),
+            11 => Value::I64(i64::from_le_bytes(self.take()?)),
+            12 => Value::F64(f64::from_le_bytes(self.take()?)),
+            code => return Err(format!("metadata key `{key}` has the unknown type {code}")),
         })
     }
 
-    fn array(&mut self, key: &str, depth: usize) -> Result<Value, Fault> {
-        if depth >= MAX_DEPTH {
+    /// An array at nesting `depth`, counted from 1.
+    fn array(&mut self, key: &str, depth: usize) -> Result<Array, Fault> {
+        if depth > MAX_DEPTH {
             return Err(format!("metadata key `{key}` nests arrays deeper than {MAX_DEPTH}"));
         }
         let code = self.u32()?;
-        let size = match code {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            8 | 10..=12 => 8,
-            9 => 12,
-            _ => return Err(format!("array `{key}` has the unknown element type {code}")),
-        };
-        let count = self.count(&format!("the length of array `{key}`"), size)?;
-        let items = (0..count).map(|_| self.value_of(code, key, depth + 1));
+        let count = self.u64()?;
+        let what = format!("the length of array `{key}`");
         Ok(match code {
-            8 => Value::Strings(collect(items, |it| match it {
-                Value::String(text) => Some(text),
-                _ => None,
-            })?),
-            7 => Value::Bools(collect(items, |it| match it {
-                Value::Bool(flag) => Some(flag),
-                _ => None,
-            })?),
-            6 | 12 => Value::Floats(collect(items, |it| match it {
-                Value::Float(number) => Some(number as f32),
-                _ => None,
-            })?),
-            9 => Value::Arrays(items.collect::<Result<_, Fault>>()?),
-            _ => Value::Ints(collect(items, |it| match it {
-                Value::Unsigned(number) => i64::try_from(number).ok(),
-                Value::Signed(number) => Some(number),
-                _ => None,
-            })?),
+            0 => Array::U8(self.numbers(&what, count, u8::from_le_bytes)?),
+            1 => Array::I8(self.numbers(&what, count, i8::from_le_bytes)?),
+            2 => Array::U16(self.numbers(&what, count, u16::from_le_bytes)?),
+            3 => Array::I16(self.numbers(&what, count, i16::from_le_bytes)?),
+            4 => Array::U32(self.numbers(&what, count, u32::from_le_bytes)?),
+            5 => Array::I32(self.numbers(&what, count, i32::from_le_bytes)?),
+            6 => Array::F32(self.numbers(&what, count, f32::from_le_bytes)?),
+            7 => Array::Bool(self.numbers(&what, count, |byte: [u8; 1]| byte != [0])?),
+            8 => {
+                let count = self.holds(&what, count, SHORTEST_STRING)?;
+                let item = format!("an item of array `{key}`");
+                Array::String((0..count).map(|_| self.string(&item)).collect::<Result<_, _>>()?)
+            }
+            9 => {
+                let count = self.holds(&what, count, SHORTEST_ARRAY)?;
+                let arrays = (0..count).map(|_| self.array(key, depth + 1));
+                Array::Array(arrays.collect::<Result<_, _>>()?)
+            }
+            10 => Array::U64(self.numbers(&what, count, u64::from_le_bytes)?),
+            11 => Array::I64(self.numbers(&what, count, i64::from_le_bytes)?),
+            12 => Array::F64(self.numbers(&what, count, f64::from_le_bytes)?),
+            _ => return Err(format!("array `{key}` has the unknown element type {code}")),
         })
     }
-}
 
-/// Collects values of one type; an integer beyond 63 bits is the one that cannot be held.
-fn collect<T>(
-    items: impl Iterator<Item = Result<Value, Fault>>,
-    map: impl Fn(Value) -> Option<T>,
-) -> Result<Vec<T>, Fault> {
-    items.map(|item| map(item?).ok_or_else(|| "an array holds a number beyond 63 bits".into())).collect()
+    fn numbers<const SIZE: usize, T>(
+        &mut self,
+        what: &str,
+        count: u64,
+        read: impl Fn([u8; SIZE]) -> T,
+    ) -> Result<Vec<T>, Fault> {
+        let count = self.holds(what, count, SIZE as u64)?;
+        let (stored, _) = self.slice(count * SIZE).as_chunks::<SIZE>();
+        Ok(stored.iter().map(|&number| read(number)).collect())
+    }
 }
