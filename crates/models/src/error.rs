@@ -253,6 +253,7 @@ impl ModelError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Io { .. } => 6,
+            Self::Gguf(error) => error.exit_code(),
             _ => 4,
         }
     }

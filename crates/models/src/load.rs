@@ -6,9 +6,13 @@ mod index;
 mod map;
 mod safetensors_file;
 mod suspect;
+mod vocab_check;
 
 pub mod gguf;
 pub mod hf;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 use std::path::Path;
@@ -34,6 +38,9 @@ pub trait WeightSource {
     /// [`ModelError`] where the tensor is absent, in an unreadable number format, or its file has
     /// changed.
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError>;
+
+    /// Where the weights come from, for messages: the kind of files and their place.
+    fn describe(&self) -> String;
 }
 
 /// A model on disk.
@@ -64,6 +71,14 @@ impl ModelFiles {
             Self::Gguf(model) => model,
         }
     }
+
+    /// What the files ask for that is not done, one sentence each, to be shown once.
+    pub fn notes(&self) -> Vec<String> {
+        match self {
+            Self::Hf(folder) => folder.notes(),
+            Self::Gguf(_) => Vec::new(),
+        }
+    }
 }
 
 /// Opens a Hugging Face folder or a GGUF file; reads headers, not weights.
@@ -80,6 +95,9 @@ pub fn open(path: &Path) -> Result<ModelFiles, ModelError> {
     };
     if metadata.is_dir() {
         return HfFolder::open(path).map(ModelFiles::Hf);
+    }
+    if !metadata.is_file() {
+        return Err(ModelError::NotAModel { path: path.to_owned() });
     }
     let named_gguf = path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("gguf"));
     let start = first_bytes(path)?;

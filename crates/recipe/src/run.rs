@@ -15,7 +15,7 @@ use rekindle_align::{Sft, SftSource};
 use rekindle_data::{Loader, pad_id};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_models::{Decoder, Stop};
-use rekindle_train::{Ended, StepSource, TrainState, fit};
+use rekindle_train::{Ended, StepSource, TrainError, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Dataset, Rows};
@@ -84,6 +84,9 @@ struct Loaded {
     dataset: Dataset,
     policy: Decoder,
     stop: Stop,
+    pad: u32,
+    /// The plain device, where batches and evaluations live.
+    device: Device,
 }
 
 /// Carries out `plan` on `device` and tells `listener` of every event.
@@ -112,58 +115,24 @@ pub fn run(
 
     let loader = loader(plan, &loaded.dataset)?;
     let total_steps = plan.total_steps(loader.steps_per_epoch());
-    let train_plan = plan.train_plan(total_steps, &data_hash);
-    let plain = device.clone().inner();
-    let pad = pad_id(&loaded.text.tokenizer);
-    let mut source = SftSource::new(loader, pad, plain.clone());
-    let mut state = TrainState::new(loaded.policy.clone(), plan.optimizer());
-    if let Some(found) = &folder.checkpoint {
-        plan.check_same(&found.saved.extra, &data_hash)?;
-        state = state.restore(&found.path)?.0;
-        StepSource::<Decoder, _>::seek(&mut source, found.saved.cursor)
-            .map_err(rekindle_train::TrainError::from)?;
-    }
+    let mut source = SftSource::new(loader, loaded.pad, loaded.device.clone());
+    let state = start(plan, &loaded, &folder, &data_hash, &mut source)?;
     let mut log = Log::new(folder.event_log(state.step)?, listener);
     announce(&mut log, plan, &loaded, device, total_steps)?;
     for warning in folder.warnings() {
         log.warn(warning)?;
     }
-    let measure = |model: &Decoder| measure(model, &loaded, pad, &plain);
-    let base = match folder.read_base()? {
-        Some(base) => base,
-        None => {
-            let base = measure(&loaded.policy.valid())?;
-            folder.write_base(&base)?;
-            base
-        }
-    };
-    log.measured(0, &base)?;
-    let mut observer = RunObserver {
-        log: &mut log,
-        dataset: &loaded.dataset,
-        pad,
-        device: plain.clone(),
-        stop: options.stop.clone(),
-        stop_after: options.stop_after,
-        last_step: state.step,
-        failure: None,
-    };
-    let outcome = fit(state, &Sft, &mut source, &train_plan, &mut observer)?;
+    let base = base(&folder, &loaded)?;
+    if state.step == 0 {
+        log.measured(0, &base)?;
+    }
+    let mut observer = RunObserver::new(&mut log, &loaded, options, state.step);
+    let outcome =
+        fit(state, &Sft, &mut source, &plan.train_plan(total_steps, &data_hash), &mut observer)?;
     if let Some(failure) = observer.failure.take() {
         return Err(failure);
     }
-    let mut summary = RunSummary {
-        run_dir: plan.run_dir.clone(),
-        status: Status::Succeeded,
-        steps: outcome.state.step,
-        seconds: 0.0,
-        base,
-        tuned: Measured::default(),
-        adapter: None,
-        merged: None,
-        curve: plan.run_dir.join("loss.svg"),
-        report: plan.run_dir.join("report.md"),
-    };
+    let mut summary = RunSummary::new(plan, base, outcome.state.step);
     if outcome.ended == Ended::Stopped {
         summary.status = match options.stop.load(Ordering::SeqCst) {
             TERMINATE => Status::Preempted,
@@ -171,7 +140,7 @@ pub fn run(
         };
     } else {
         let tuned = outcome.state.policy.valid();
-        summary.tuned = measure(&tuned)?;
+        summary.tuned = measure(&tuned, &loaded)?;
         log.measured(outcome.state.step, &summary.tuned)?;
         report::export(plan, &tuned, &loaded.text, &mut summary, &mut log)?;
     }
@@ -180,6 +149,49 @@ pub fn run(
     log.event(&Event::Finished { status, steps, seconds })?;
     report::write(plan, &summary)?;
     Ok(summary)
+}
+
+impl RunSummary {
+    fn new(plan: &Plan, base: Measured, steps: u64) -> Self {
+        Self {
+            run_dir: plan.run_dir.clone(),
+            status: Status::Succeeded,
+            steps,
+            seconds: 0.0,
+            base,
+            tuned: Measured::default(),
+            adapter: None,
+            merged: None,
+            curve: plan.run_dir.join("loss.svg"),
+            report: plan.run_dir.join("report.md"),
+        }
+    }
+}
+
+/// The state to train from: fresh, or the checkpoint's, with `source` at its place in the data.
+fn start(
+    plan: &Plan,
+    loaded: &Loaded,
+    folder: &RunFolder,
+    data_hash: &str,
+    source: &mut SftSource,
+) -> Result<TrainState<Decoder>, RunError> {
+    let state = TrainState::new(loaded.policy.clone(), plan.optimizer());
+    let Some(found) = &folder.checkpoint else { return Ok(state) };
+    plan.check_same(&found.saved.extra, data_hash)?;
+    let (state, saved) = state.restore(&found.path)?;
+    StepSource::<Decoder, _>::seek(source, saved.cursor).map_err(TrainError::from)?;
+    Ok(state)
+}
+
+/// How the base model does: as an earlier part of the run found, or measured now.
+fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
+    if let Some(base) = folder.read_base()? {
+        return Ok(base);
+    }
+    let base = measure(&loaded.policy.valid(), loaded)?;
+    folder.write_base(&base)?;
+    Ok(base)
 }
 
 /// SIGTERM's number.
@@ -204,7 +216,8 @@ fn load(
         None => decoder,
     };
     let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens: recipe.eval.max_new_tokens };
-    Ok(Loaded { text, dataset, policy, stop })
+    let pad = pad_id(&text.tokenizer);
+    Ok(Loaded { text, dataset, policy, stop, pad, device: device.clone().inner() })
 }
 
 fn loader(plan: &Plan, dataset: &Dataset) -> Result<Loader, RunError> {
@@ -252,22 +265,14 @@ fn announce(
     Ok(())
 }
 
-fn measure(
-    model: &Decoder,
-    loaded: &Loaded,
-    pad: u32,
-    device: &Device,
-) -> Result<Measured, RunError> {
-    let dataset = &loaded.dataset;
-    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, pad, device);
+fn measure(model: &Decoder, loaded: &Loaded) -> Result<Measured, RunError> {
+    let Loaded { text, dataset, stop, pad, device, .. } = loaded;
+    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *pad, device);
     let answers = match dataset.questions.as_slice() {
         [] => None,
-        questions => Some(rekindle_eval::exact_match(
-            model,
-            &loaded.text.tokenizer,
-            questions,
-            &loaded.stop,
-        )?),
+        questions => {
+            Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, stop)?)
+        }
     };
     Ok(Measured { loss, answers })
 }

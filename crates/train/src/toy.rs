@@ -75,9 +75,9 @@ impl Mlp {
     /// All parameters as bits.
     pub fn bits(&self) -> Vec<u32> {
         let Head::Scaled(Scaled { gain }) = &self.head;
-        let mut values: Vec<f32> = gain.val().into_data().try_to_vec().unwrap();
+        let mut values: Vec<f32> = gain.val().into_data().try_to_vec().expect("the toy is f32");
         for param in [&self.up, &self.down, &self.frozen] {
-            values.extend(param.val().into_data().try_to_vec::<f32>().unwrap());
+            values.extend(param.val().into_data().try_to_vec::<f32>().expect("the toy is f32"));
         }
         values.into_iter().map(f32::to_bits).collect()
     }

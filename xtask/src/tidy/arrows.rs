@@ -65,7 +65,10 @@ const ARROWS: &[Arrow] = &[
 
 /// Packages that are no libraries, with what they may link; `None` means anything.
 const PROGRAMS: &[(&str, Option<&[&str]>)] = &[
-    ("rekindle-cli", Some(&["recipe", "kernels"])),
+    (
+        "rekindle-cli",
+        Some(&["recipe", "kernels", "data", "models", "peft-core", "eval", "export"]),
+    ),
     ("rekindle-testkit", Some(&["kernels"])),
     ("rekindle-benches", None),
     ("xtask", Some(&[])),

@@ -53,6 +53,13 @@ impl Arch {
             pad: file.u32("tokenizer.ggml.padding_token_id")?,
         };
         arch.check()?;
+        for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
+            let other = whole(file, key)?.filter(|&length| length != head_dim);
+            if let Some(other) = other {
+                let wanted = format!("{head_dim}, the width of a head");
+                return Err(unsupported(key, other.to_string(), &wanted));
+            }
+        }
         if let Some(tensor) = file.tensors().iter().find(|it| it.name == "rope_freqs.weight") {
             arch.rope.scaling = llama3_from(&file.dequantize(tensor)?, &arch)?;
         }

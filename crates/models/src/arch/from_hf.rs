@@ -134,6 +134,12 @@ impl<'a> Keys<'a> {
             return Err(out_of_range("rope_parameters", found, "an object"));
         }
         let nested = settings.map(Keys);
+        let partial = nested.as_ref().and_then(|nested| nested.get("partial_rotary_factor"));
+        if let Some(found) = partial.or_else(|| self.get("partial_rotary_factor"))
+            && found.as_f64() != Some(1.0)
+        {
+            return Err(unsupported("partial_rotary_factor", found, "1: all of a head is rotated"));
+        }
         let theta = match &nested {
             Some(nested) => nested.number("rope_theta")?,
             None => None,

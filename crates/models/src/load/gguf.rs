@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rekindle_quant::gguf::{GgufFile, TensorInfo};
 
-use super::WeightSource;
+use super::{WeightSource, vocab_check};
 use super::gguf_names::{hf_name, unpermute};
 use crate::arch::Arch;
-use crate::error::ModelError;
+use crate::error::{ModelError, Problems};
 
 /// A GGUF file whose weights answer to Hugging Face's names.
 #[derive(Debug)]
@@ -58,10 +58,17 @@ impl GgufModel {
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = GgufFile::open(path)?;
         let arch = Arch::from_gguf(&file)?;
-        let named = file.tensors().iter().enumerate();
-        let places: BTreeMap<String, usize> = named
-            .filter_map(|(index, tensor)| Some((hf_name(&tensor.name)?, index)))
-            .collect();
+        let mut places = BTreeMap::new();
+        for (index, tensor) in file.tensors().iter().enumerate() {
+            let Some(name) = hf_name(&tensor.name) else {
+                continue;
+            };
+            if let Some(first) = places.insert(name.clone(), index) {
+                let first = &file.tensors()[first].name;
+                let problem = format!("`{first}` and `{}` both stand for `{name}`", tensor.name);
+                return Err(ModelError::WrongTensors { problems: Problems(vec![problem]) });
+            }
+        }
         let model = Self { file, arch, places };
         model.check_rows()?;
         Ok(model)
@@ -78,15 +85,15 @@ impl GgufModel {
     }
 
     /// The chat template, where the file has one.
-    pub fn chat_template(&self) -> Option<String> {
-        let template = self.file.string("tokenizer.chat_template").ok().flatten();
-        template.map(|template| template.to_string())
+    pub fn chat_template(&self) -> Option<&str> {
+        self.file.string("tokenizer.chat_template").ok().flatten()
     }
 
     /// The vocabulary, absent settings filled in as llama.cpp does.
     ///
     /// # Errors
-    /// [`ModelError`] where the kind or the tokens are absent, or lists differ in length.
+    /// [`ModelError`] where the kind or the tokens are absent, lists differ in length, a byte token
+    /// is no byte, or a special token is beyond the list.
     pub fn vocab(&self) -> Result<GgufVocab, ModelError> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let absent = |name: &str| ModelError::MissingKey { key: key(name) };
@@ -103,11 +110,13 @@ impl GgufModel {
         let flag = |name: &str| self.file.bool(&key(name));
         let model = text("model")?.ok_or_else(|| absent("model"))?;
         let tokens = list("tokens")?.ok_or_else(|| absent("tokens"))?;
+        let pre = text("pre")?.unwrap_or_else(|| "default".to_owned());
         let sentencepiece = model == "llama";
+        let llama3 = ["llama-bpe", "llama3", "llama-v3"].contains(&pre.as_str());
         let token_types = self.file.i32s(&key("token_type"))?.map(|types| types.to_vec());
         let scores = self.file.f32s(&key("scores"))?.map(|scores| scores.to_vec());
         let vocab = GgufVocab {
-            pre: text("pre")?.unwrap_or_else(|| "default".to_owned()),
+            pre,
             token_types: token_types.unwrap_or_else(|| vec![1; tokens.len()]),
             scores: scores.unwrap_or_default(),
             merges: list("merges")?.unwrap_or_default(),
@@ -115,42 +124,29 @@ impl GgufModel {
             eos: token("eos")?.or(sentencepiece.then_some(2)),
             pad: token("padding")?,
             unk: token("unknown")?.or(sentencepiece.then_some(0)),
-            add_bos: flag("add_bos_token")?.unwrap_or(sentencepiece),
+            add_bos: flag("add_bos_token")?.unwrap_or(sentencepiece || llama3),
             add_eos: flag("add_eos_token")?.unwrap_or(false),
             add_space_prefix: flag("add_space_prefix")?.unwrap_or(sentencepiece),
             model,
             tokens,
         };
-        vocab.check()?;
+        vocab_check::check(&vocab)?;
         Ok(vocab)
     }
 
     /// Checks that every token has a row of the embeddings and every row a token.
     fn check_rows(&self) -> Result<(), ModelError> {
-        let embeddings = self.tensor("model.embed_tokens.weight");
-        let rows = embeddings.and_then(|tensor| tensor.shape.first().copied());
-        // Without embeddings, the check of all tensors says what is wrong.
-        let Some(rows) = rows.filter(|&rows| rows != self.arch.vocab) else { return Ok(()) };
-        Err(ModelError::VocabRows { tokens: self.arch.vocab, rows })
+        match self.shape("model.embed_tokens.weight").as_deref() {
+            Some(&[rows, _]) if rows != self.arch.vocab => {
+                Err(ModelError::VocabRows { tokens: self.arch.vocab, rows })
+            }
+            // What else may be wrong is said by the check of all tensors.
+            _ => Ok(()),
+        }
     }
 
     fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.file.tensors().get(*self.places.get(name)?)
-    }
-}
-
-impl GgufVocab {
-    /// Checks that the lists that go by token are as long as the tokens.
-    fn check(&self) -> Result<(), ModelError> {
-        let n_tokens = self.tokens.len();
-        let lists = [("token_type", self.token_types.len()), ("scores", self.scores.len())];
-        for (name, len) in lists {
-            if len != n_tokens && (name == "token_type" || len != 0) {
-                let reason = format!("`tokenizer.ggml.{name}` has {len} entries for {n_tokens} tokens");
-                return Err(ModelError::BadVocab { reason });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -164,9 +160,8 @@ impl WeightSource for GgufModel {
     }
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let tensor = self
-            .tensor(name)
-            .ok_or_else(|| ModelError::NoTensor { name: name.to_owned() })?;
+        let tensor =
+            self.tensor(name).ok_or_else(|| ModelError::NoTensor { name: name.to_owned() })?;
         let values = self.file.dequantize(tensor)?;
         let Arch { heads, kv_heads, head_dim, .. } = self.arch;
         let heads = match name.rsplit('.').nth(1) {
@@ -174,6 +169,16 @@ impl WeightSource for GgufModel {
             Some("k_proj") => kv_heads,
             _ => return Ok(values),
         };
+        if tensor.shape.first() != Some(&(heads * head_dim)) {
+            let shape = &tensor.shape;
+            let problem =
+                format!("wrong shape: `{name}` is {shape:?}, wanted {} rows", heads * head_dim);
+            return Err(ModelError::WrongTensors { problems: Problems(vec![problem]) });
+        }
         Ok(unpermute(&values, heads, head_dim))
+    }
+
+    fn describe(&self) -> String {
+        format!("GGUF file `{}`", self.file.path().display())
     }
 }

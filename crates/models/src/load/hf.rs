@@ -98,6 +98,17 @@ impl HfFolder {
         self.file("generation_config.json")
     }
 
+    /// What the config asks for that is not done: keys that name code.
+    pub fn notes(&self) -> Vec<String> {
+        const CODE: [&str; 4] =
+            ["auto_map", "trust_remote_code", "_attn_implementation", "_attn_implementation_internal"];
+        let named = CODE.into_iter().filter(|key| self.config.get(key).is_some_and(|it| !it.is_null()));
+        let note = |key| {
+            format!("`{key}` of `config.json` names code; it is ignored, no remote code is ever run")
+        };
+        named.map(note).collect()
+    }
+
     fn file(&self, name: &str) -> Option<PathBuf> {
         Some(self.folder.join(name)).filter(|path| path.is_file())
     }
@@ -119,6 +130,12 @@ impl WeightSource for HfFolder {
             Some((file, entry)) => file.read_f32(name, entry),
             None => Err(ModelError::NoTensor { name: name.to_owned() }),
         }
+    }
+
+    fn describe(&self) -> String {
+        let n_files = self.files.len();
+        let noun = if n_files == 1 { "file" } else { "files" };
+        format!("safetensors in {n_files} {noun} of `{}`", self.folder.display())
     }
 }
 

@@ -5,8 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use half::{bf16, f16};
-use rayon::prelude::*;
+use rekindle_quant::floats;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -44,18 +43,10 @@ impl SafetensorsFile {
     /// A tensor's values.
     pub(super) fn read_f32(&self, name: &str, entry: &Entry) -> Result<Vec<f32>, ModelError> {
         let bytes = &self.map.bytes()?[entry.bytes.clone()];
-        let two = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]);
         match entry.dtype {
-            Dtype::F32 => Ok(bytes
-                .par_chunks_exact(4)
-                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-                .collect()),
-            Dtype::F16 => {
-                Ok(bytes.par_chunks_exact(2).map(|it| f16::from_bits(two(it)).to_f32()).collect())
-            }
-            Dtype::BF16 => {
-                Ok(bytes.par_chunks_exact(2).map(|it| bf16::from_bits(two(it)).to_f32()).collect())
-            }
+            Dtype::F32 => Ok(floats::from_f32(bytes)),
+            Dtype::F16 => Ok(floats::from_f16(bytes)),
+            Dtype::BF16 => Ok(floats::from_bf16(bytes)),
             other => Err(ModelError::UnsupportedDtype {
                 name: name.to_owned(),
                 dtype: format!("{other:?}"),

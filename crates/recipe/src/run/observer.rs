@@ -1,17 +1,15 @@
 //! What the loop tells, turned into events.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use rekindle_models::Decoder;
 use rekindle_train::{Observer, StepReport, TrainError};
 
-use super::{EVAL_ROWS, Measured};
-use crate::dataset::Dataset;
+use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
 use crate::error::RunError;
 use crate::events::{Event, EventLog};
 
@@ -52,18 +50,25 @@ impl<'a> Log<'a> {
 
 /// Hears the loop, evaluates on the validation rows and passes on requests to stop.
 pub(super) struct RunObserver<'a, 'l> {
-    pub log: &'a mut Log<'l>,
-    pub dataset: &'a Dataset,
-    pub pad: u32,
-    pub device: Device,
-    pub stop: Arc<AtomicUsize>,
-    pub stop_after: Option<u64>,
-    pub last_step: u64,
+    log: &'a mut Log<'l>,
+    loaded: &'a Loaded,
+    options: &'a RunOptions,
+    last_step: u64,
     /// A log that could not be written; the run stops for it.
     pub failure: Option<RunError>,
 }
 
-impl RunObserver<'_, '_> {
+impl<'a, 'l> RunObserver<'a, 'l> {
+    /// An observer of a run that continues after `last_step`.
+    pub(super) fn new(
+        log: &'a mut Log<'l>,
+        loaded: &'a Loaded,
+        options: &'a RunOptions,
+        last_step: u64,
+    ) -> Self {
+        Self { log, loaded, options, last_step, failure: None }
+    }
+
     fn tell(&mut self, event: &Event) {
         if let Err(error) = self.log.event(event) {
             self.failure.get_or_insert(error);
@@ -89,8 +94,8 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
 
     fn evaluate(&mut self, step: u64, policy: &Decoder) -> Result<(), TrainError> {
         let model = policy.valid();
-        let rows = &self.dataset.validation;
-        let loss = rekindle_eval::loss(&model, rows, EVAL_ROWS, self.pad, &self.device);
+        let Loaded { dataset, pad, device, .. } = self.loaded;
+        let loss = rekindle_eval::loss(&model, &dataset.validation, EVAL_ROWS, *pad, device);
         let measured = Measured { loss, answers: None };
         self.log
             .measured(step, &measured)
@@ -107,8 +112,8 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
 
     fn stop_requested(&self) -> bool {
         self.failure.is_some()
-            || self.stop.load(Ordering::SeqCst) != 0
-            || self.stop_after.is_some_and(|step| self.last_step >= step)
+            || self.options.stop.load(Ordering::SeqCst) != 0
+            || self.options.stop_after.is_some_and(|step| self.last_step >= step)
     }
 }
 
