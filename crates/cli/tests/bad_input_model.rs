@@ -30,7 +30,7 @@ fn edit_json(path: &Path, key: &str, value: Value) {
 #[test]
 fn the_unspoilt_model_trains() {
     let world = World::new();
-    world.train(&["--set", "train.max_steps=1"]).ended(0, &["Succeeded after 1 steps"]);
+    world.train(&["--set", "train.max_steps=2"]).ended(0, &["Succeeded after 2 steps"]);
     assert!(world.path("run/adapter/adapter_model.safetensors").is_file());
 }
 

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Done, ROWS, World, chat, rows, write_model};
+use support::{Done, World, chat, rows, write_model};
 
 const STEPS_12: [&str; 4] = ["--set", "train.max_steps=12", "--set", "train.save_steps=3"];
 const ADAPTER: &str = "adapter/adapter_model.safetensors";
@@ -161,7 +161,6 @@ fn a_resumed_run_gives_the_same_bytes_as_one_that_never_stopped() {
     let run = with(&STEPS_12, &noisy);
     world.train(&with(&run, &["--output", "whole"])).ended(0, &["Succeeded after 12 steps"]);
     // Step 7 is no multiple of `save_steps`, and lies in the second pass over the rows.
-    assert!((4..8).contains(&(ROWS / 4)));
     world.train(&with(&run, &["--stop-after", "7"])).ended(0, &["Cancelled after 7 steps"]);
     assert!(!world.path("run/adapter").exists(), "a stopped run has no result yet");
     world.train(&with(&run, &["--resume"])).ended(0, &["Succeeded after 12 steps"]);
@@ -238,7 +237,9 @@ fn a_misspelt_key_is_shown_at_its_place_with_the_right_one() {
 fn values_out_of_range_are_all_named_at_once() {
     let world = World::new();
     let bad = ["--set", "train.learning_rate=-1.0", "--set", "train.batch_size=0"];
-    world.train(&bad).ended(2, &["learning_rate", "batch_size"]);
+    let done = world.train(&bad);
+    done.ended(2, &["`train.learning_rate` is", "`train.batch_size` is"]);
+    assert!(!done.said.contains("error: error"), "{}", done.said);
     assert!(!world.path("run").exists());
 }
 
@@ -254,7 +255,8 @@ fn eval(world: &World, adapter: &str) -> Done {
 #[test]
 fn an_exported_adapter_reads_back_and_does_what_was_trained() {
     let world = World::new();
-    let more = ["--json", "--set", "data.validation=rows.jsonl"];
+    fs::copy(world.path("rows.jsonl"), world.path("held.jsonl")).unwrap();
+    let more = ["--json", "--set", "data.validation=held.jsonl"];
     let trained = world.train(&with(&STEPS_12, &more));
     trained.ended(0, &[]);
     let json = |said: &str| -> Value {

@@ -8,6 +8,8 @@ mod gemm;
 mod linear_cross_entropy;
 mod rows;
 mod simd;
+#[cfg(test)]
+mod tests;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::Flex;

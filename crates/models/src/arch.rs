@@ -128,8 +128,7 @@ impl Arch {
             ("mlp.up_proj", [wide, hidden], self.mlp_bias),
             ("mlp.down_proj", [hidden, wide], self.mlp_bias),
         ];
-        let mut tensors =
-            vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab, hidden])];
+        let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab, hidden])];
         for layer_idx in 0..self.n_layers {
             let block = format!("model.layers.{layer_idx}");
             for norm in ["input_layernorm", "post_attention_layernorm"] {

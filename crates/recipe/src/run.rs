@@ -109,14 +109,18 @@ pub fn run(
     let data_hash = rows.hash.clone();
     let model = OpenModel::open(&recipe.model, recipe.init)?;
     let folder = RunFolder::open(plan, options)?;
+    if let Some(found) = &folder.checkpoint {
+        plan.check_same(&found.saved.extra, &data_hash)?;
+    }
     let loaded = load(plan, &model, rows, device)?;
-    folder.write_plan(plan, recipe_text)?;
-    folder.write_rejects(&loaded.dataset.rejects)?;
-
     let loader = loader(plan, &loaded.dataset)?;
     let total_steps = plan.total_steps(loader.steps_per_epoch());
     let mut source = SftSource::new(loader, loaded.pad, loaded.device.clone());
-    let state = start(plan, &loaded, &folder, &data_hash, &mut source)?;
+    let state = start(plan, &loaded, &folder, &mut source)?;
+    // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
+    folder.make_room()?;
+    folder.write_plan(plan, recipe_text)?;
+    folder.write_rejects(&loaded.dataset.rejects)?;
     let mut log = Log::new(folder.event_log(state.step)?, listener);
     announce(&mut log, plan, &loaded, device, total_steps)?;
     for warning in folder.warnings() {
@@ -173,12 +177,10 @@ fn start(
     plan: &Plan,
     loaded: &Loaded,
     folder: &RunFolder,
-    data_hash: &str,
     source: &mut SftSource,
 ) -> Result<TrainState<Decoder>, RunError> {
     let state = TrainState::new(loaded.policy.clone(), plan.optimizer());
     let Some(found) = &folder.checkpoint else { return Ok(state) };
-    plan.check_same(&found.saved.extra, data_hash)?;
     let (state, saved) = state.restore(&found.path)?;
     StepSource::<Decoder, _>::seek(source, saved.cursor).map_err(TrainError::from)?;
     Ok(state)

@@ -94,7 +94,9 @@ pub fn at_their_place(error: RunError, text: &str, name: &str) -> anyhow::Error 
         .iter()
         .map(|problem| SourceError::from_problem(text, name, problem).render(false))
         .collect();
-    anyhow::Error::msg(shown.join("\n\n"))
+    // Whoever prints an error puts that word before it.
+    let shown = shown.join("\n\n");
+    anyhow::Error::msg(shown.strip_prefix("error: ").unwrap_or(&shown).to_owned())
 }
 
 /// A flag that becomes the number of the first signal; a second signal ends the program.

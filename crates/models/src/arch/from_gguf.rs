@@ -135,9 +135,8 @@ fn llama3_from(divisors: &[f32], arch: &Arch) -> Result<RopeScaling, ModelError>
         high_freq_factor: 4.0,
         original_max_positions: 8192,
     };
-    let frequencies = |scaling| {
-        RopeSpec { theta: arch.rope.theta, scaling }.inverse_frequencies(arch.head_dim)
-    };
+    let frequencies =
+        |scaling| RopeSpec { theta: arch.rope.theta, scaling }.inverse_frequencies(arch.head_dim);
     let plain = frequencies(RopeScaling::None);
     let stretched = frequencies(scaling);
     let fits = divisors.len() == plain.len()
@@ -155,4 +154,61 @@ fn llama3_from(divisors: &[f32], arch: &Arch) -> Result<RopeScaling, ModelError>
 
 fn unsupported(key: &str, found: String, wanted: &str) -> ModelError {
     ModelError::Unsupported { key: key.to_owned(), found, wanted: wanted.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn arch() -> Arch {
+        let config = json!({
+            "model_type": "llama", "hidden_size": 256, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 32,
+            "rope_theta": 500000.0,
+        });
+        Arch::from_hf(&config).unwrap()
+    }
+
+    /// What llama.cpp's converter stores for a Llama 3 of that factor.
+    fn divisors(factor: f64, high_freq_factor: f64) -> Vec<f32> {
+        let scaling = RopeScaling::Llama3 {
+            factor,
+            low_freq_factor: 1.0,
+            high_freq_factor,
+            original_max_positions: 8192,
+        };
+        let frequencies = |scaling| RopeSpec { theta: 500_000.0, scaling }.inverse_frequencies(128);
+        let pairs = frequencies(RopeScaling::None).into_iter().zip(frequencies(scaling));
+        pairs.map(|(plain, stretched)| (plain / stretched) as f32).collect()
+    }
+
+    #[test]
+    fn stored_divisors_give_back_llama3s_settings() {
+        for factor in [8.0, 32.0] {
+            let found = llama3_from(&divisors(factor, 4.0), &arch()).unwrap();
+            let RopeScaling::Llama3 { factor: read, high_freq_factor, .. } = found else {
+                panic!("{found:?}");
+            };
+            assert_eq!((read, high_freq_factor), (factor, 4.0));
+        }
+        assert_eq!(llama3_from(&[1.0; 64], &arch()).unwrap(), RopeScaling::None);
+    }
+
+    #[test]
+    fn divisors_of_another_scheme_are_refused() {
+        let strange =
+            [divisors(8.0, 5.0), vec![8.0; 64], vec![1.0; 63], vec![f32::NAN; 64], vec![-1.0; 64]];
+        for divisors in strange {
+            let error = llama3_from(&divisors, &arch()).unwrap_err();
+            assert!(error.to_string().contains("`rope_freqs.weight`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_float_keeps_its_shortest_decimal_form() {
+        assert_eq!(shortest(1e-5), 1e-5);
+        assert_eq!(shortest(0.1), 0.1);
+    }
 }

@@ -1,3 +1,4 @@
+use rekindle_testkit::Golden;
 use serde_json::{Value, json};
 
 use super::*;
@@ -156,4 +157,34 @@ fn linear_scaling_divides_every_frequency() {
     let spec = |scaling| RopeSpec { theta: 10_000.0, scaling }.inverse_frequencies(8);
     let halves: Vec<f64> = spec(RopeScaling::None).iter().map(|it| it / 2.0).collect();
     assert_eq!(spec(RopeScaling::Linear { factor: 2.0 }), halves);
+}
+
+#[test]
+fn stretched_frequencies_equal_transformers() {
+    let golden = Golden::open("models/tiny/expected.safetensors");
+    let llama3 = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_positions: 8192,
+    };
+    for (name, scaling) in [("llama3", llama3), ("linear", RopeScaling::Linear { factor: 4.0 })] {
+        let ours = RopeSpec { theta: 500_000.0, scaling }.inverse_frequencies(128);
+        let theirs = golden.floats(&format!("inv_freq.{name}"));
+        assert_eq!(ours.len(), theirs.len());
+        for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            // Theirs are f32 throughout.
+            let off = (ours / f64::from(theirs) - 1.0).abs();
+            assert!(off < 2e-6, "{name}[{at}]: {ours:e} against {theirs:e}");
+        }
+    }
+}
+
+#[test]
+fn a_head_rotated_in_part_is_refused() {
+    let said = message("partial_rotary_factor", json!(0.5));
+    assert!(said.contains("`partial_rotary_factor` is `0.5`"), "{said}");
+    let nested = json!({ "rope_type": "default", "partial_rotary_factor": 0.25 });
+    assert!(message("rope_parameters", nested).contains("`0.25`"));
+    assert!(with("partial_rotary_factor", json!(1.0)).is_ok());
 }

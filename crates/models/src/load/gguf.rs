@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rekindle_quant::gguf::{GgufFile, TensorInfo};
 
-use super::{WeightSource, vocab_check};
 use super::gguf_names::{hf_name, unpermute};
+use super::{WeightSource, vocab_check};
 use crate::arch::Arch;
 use crate::error::{ModelError, Problems};
 

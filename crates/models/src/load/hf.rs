@@ -100,11 +100,18 @@ impl HfFolder {
 
     /// What the config asks for that is not done: keys that name code.
     pub fn notes(&self) -> Vec<String> {
-        const CODE: [&str; 4] =
-            ["auto_map", "trust_remote_code", "_attn_implementation", "_attn_implementation_internal"];
-        let named = CODE.into_iter().filter(|key| self.config.get(key).is_some_and(|it| !it.is_null()));
+        const CODE: [&str; 4] = [
+            "auto_map",
+            "trust_remote_code",
+            "_attn_implementation",
+            "_attn_implementation_internal",
+        ];
+        let named =
+            CODE.into_iter().filter(|key| self.config.get(key).is_some_and(|it| !it.is_null()));
         let note = |key| {
-            format!("`{key}` of `config.json` names code; it is ignored, no remote code is ever run")
+            format!(
+                "`{key}` of `config.json` names code; it is ignored, no remote code is ever run"
+            )
         };
         named.map(note).collect()
     }

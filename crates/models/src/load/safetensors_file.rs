@@ -84,7 +84,8 @@ fn entries(path: &Path, file: &[u8]) -> Result<BTreeMap<String, Entry>, ModelErr
     }
     let mut tensors = BTreeMap::new();
     for (name, tensor) in raw.0 {
-        let entry = tensor.entry(start).map_err(|reason| bad(format!("tensor `{name}`: {reason}")))?;
+        let entry =
+            tensor.entry(start).map_err(|reason| bad(format!("tensor `{name}`: {reason}")))?;
         tensors.insert(name, entry);
     }
     // The reference implementation has the last word.
@@ -104,7 +105,11 @@ fn header<'a>(path: &Path, file: &'a [u8]) -> Result<&'a [u8], ModelError> {
         return Err(ModelError::HeaderTooLarge { path, header, limit: HEADER_LIMIT });
     }
     let Some(text) = rest.get(..header as usize) else {
-        return Err(ModelError::Truncated { path: path.to_owned(), found: len, wanted: 8 + header });
+        return Err(ModelError::Truncated {
+            path: path.to_owned(),
+            found: len,
+            wanted: 8 + header,
+        });
     };
     let bad = |reason: &str| {
         let reason = reason.to_owned();

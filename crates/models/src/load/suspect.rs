@@ -10,9 +10,9 @@ pub(super) fn refuse(path: &Path, start: &[u8]) -> Result<(), ModelError> {
         return Err(ModelError::LfsPointer { path: path.to_owned() });
     }
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
-    let is_html = [b"<!doctype html".as_slice(), b"<html"].iter().any(|tag| {
-        text.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag))
-    });
+    let is_html = [b"<!doctype html".as_slice(), b"<html"]
+        .iter()
+        .any(|tag| text.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag)));
     if is_html {
         return Err(ModelError::HtmlPage { path: path.to_owned() });
     }

@@ -112,10 +112,27 @@ fn two_names_for_one_weight_are_refused() {
     let (_folder, path) = changed(b"blk.1.attn_q.weight", b"blk.0.attn_q.weight");
     // Same name twice: the file itself is at fault.
     assert!(matches!(GgufModel::open(&path), Err(ModelError::Gguf(_))));
-    let (_folder, path) = changed(b"output_norm.weight", b"model.norm.weight\0");
-    let gguf = GgufModel::open(&path).unwrap();
-    let error = strict_check(&gguf.arch().tensor_shapes(), &gguf, false).unwrap_err();
-    assert!(error.to_string().contains("missing: `model.norm.weight`"), "{error}");
+    let (_folder, path) = changed(b"token_embd.weight", b"model.norm.weight");
+    let error = GgufModel::open(&path).unwrap_err();
+    let wanted = "`model.norm.weight` and `output_norm.weight` both stand for `model.norm.weight`";
+    let reversed = "`output_norm.weight` and `model.norm.weight` both stand for";
+    let said = error.to_string();
+    assert!(said.contains(wanted) || said.contains(reversed), "{said}");
+}
+
+#[test]
+fn a_gguf_model_without_a_needed_number_names_the_key() {
+    let (_folder, path) = changed(b"llama.block_count", b"llama.block_couNT");
+    let said = GgufModel::open(&path).unwrap_err().to_string();
+    assert!(said.contains("no `llama.block_count`"), "{said}");
+}
+
+#[test]
+fn a_gguf_model_that_rotates_part_of_a_head_is_refused() {
+    let key = b"llama.rope.dimension_count\x04\0\0\0";
+    let (_folder, path) = changed(key, &[key.as_slice(), &4u32.to_le_bytes()].concat());
+    let said = GgufModel::open(&path).unwrap_err().to_string();
+    assert!(said.contains("`llama.rope.dimension_count` is `4`"), "{said}");
 }
 
 #[test]

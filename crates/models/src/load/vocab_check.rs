@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn g10_byte_tokens_that_are_no_byte_are_refused() {
-        for text in ["<0x-1>", "<0xGG>", "<0x+1>", "<0x100>", "<0x1>", "<0x>", "0x0A", "<0x0\u{e9}>"] {
+        for text in
+            ["<0x-1>", "<0xGG>", "<0x+1>", "<0x100>", "<0x1>", "<0x>", "0x0A", "<0x0\u{e9}>"]
+        {
             let said = "token 3 is a byte token";
             refused(|vocab| vocab.tokens[3] = text.to_owned(), said);
         }

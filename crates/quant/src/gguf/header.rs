@@ -90,9 +90,7 @@ fn metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<String, Va
 fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u32, Fault> {
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
-        Some(&Value::U32(value))
-            if value.is_power_of_two() && (8..=1 << 16).contains(&value) =>
-        {
+        Some(&Value::U32(value)) if value.is_power_of_two() && (8..=1 << 16).contains(&value) => {
             Ok(value)
         }
         Some(other) => Err(format!(

@@ -66,7 +66,9 @@ impl<'a> Reader<'a> {
     fn holds(&self, what: &str, count: u64, size: u64) -> Result<usize, Fault> {
         let most = self.remaining() / size;
         if count > most {
-            return Err(format!("{what} is {count}, but the rest of the file holds at most {most}"));
+            return Err(format!(
+                "{what} is {count}, but the rest of the file holds at most {most}"
+            ));
         }
         Ok(count as usize)
     }

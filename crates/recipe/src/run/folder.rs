@@ -35,6 +35,7 @@ pub(super) struct RunFolder {
     /// The checkpoint to continue from.
     pub checkpoint: Option<Found>,
     resumed: bool,
+    replaces: bool,
     _lock: RunLock,
 }
 
@@ -68,9 +69,7 @@ impl RunFolder {
             return refuse("holds no run to resume; leave `--resume` out to start one");
         }
         let lock = RunLock::acquire(&dir)?;
-        if options.overwrite && ours && !resumed {
-            clear(&dir)?;
-        }
+        let replaces = options.overwrite && ours && !resumed;
         let checkpoint = match &options.resume {
             Resume::No => None,
             Resume::Newest => checkpoint::latest(&dir.join("checkpoints"))?,
@@ -80,7 +79,12 @@ impl RunFolder {
                 warnings: Vec::new(),
             }),
         };
-        Ok(Self { dir, checkpoint, resumed, _lock: lock })
+        Ok(Self { dir, checkpoint, resumed, replaces, _lock: lock })
+    }
+
+    /// Removes the run that this one replaces, once this one is known to be able to start.
+    pub(super) fn make_room(&self) -> Result<(), RunError> {
+        if self.replaces { clear(&self.dir) } else { Ok(()) }
     }
 
     /// What was wrong with checkpoints that were passed over.
@@ -98,14 +102,14 @@ impl RunFolder {
         })
     }
 
-    /// Saves what was typed and what it resolved to.
+    /// Saves what it resolved to, which marks the folder as ours, and what was typed.
     pub(super) fn write_plan(&self, plan: &Plan, recipe_text: &str) -> Result<(), RunError> {
-        write(&self.dir.join("recipe.toml"), recipe_text.as_bytes())?;
         let text = plan.to_toml().map_err(|error| RunError::Output {
             path: self.dir.clone(),
             reason: format!("cannot be given a plan: {error}"),
         })?;
-        write(&self.dir.join(MARKER), text.as_bytes())
+        write(&self.dir.join(MARKER), text.as_bytes())?;
+        write(&self.dir.join("recipe.toml"), recipe_text.as_bytes())
     }
 
     /// Lists the rows that were left out, one JSON object a line.
@@ -153,12 +157,12 @@ fn is_occupied(dir: &Path) -> bool {
     })
 }
 
-/// Removes everything but the lock.
+/// Removes everything but the lock, the marker last: what a crash leaves is still ours to remove.
 fn clear(dir: &Path) -> Result<(), RunError> {
     let io = |source| RunError::Io { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(io)? {
         let entry = entry.map_err(io)?;
-        if entry.file_name() == "run.lock" {
+        if ["run.lock", MARKER].iter().any(|kept| entry.file_name() == *kept) {
             continue;
         }
         // A link is removed, never followed.
@@ -168,7 +172,7 @@ fn clear(dir: &Path) -> Result<(), RunError> {
             fs::remove_file(entry.path()).map_err(io)?;
         }
     }
-    Ok(())
+    fs::remove_file(dir.join(MARKER)).map_err(io)
 }
 
 /// Writes a file whole or not at all.
