@@ -19,38 +19,14 @@ struct Stage {
 }
 
 const STAGES: &[Stage] = &[
-    Stage {
-        name: "fmt",
-        run: fmt,
-    },
-    Stage {
-        name: "tidy",
-        run: tidy::run,
-    },
-    Stage {
-        name: "clippy",
-        run: clippy,
-    },
-    Stage {
-        name: "tests",
-        run: tests,
-    },
-    Stage {
-        name: "doctests",
-        run: doctests,
-    },
-    Stage {
-        name: "docs",
-        run: docs,
-    },
-    Stage {
-        name: "features",
-        run: features::run,
-    },
-    Stage {
-        name: "deny",
-        run: deny::run,
-    },
+    Stage { name: "fmt", run: fmt },
+    Stage { name: "tidy", run: tidy::run },
+    Stage { name: "clippy", run: clippy },
+    Stage { name: "tests", run: tests },
+    Stage { name: "doctests", run: doctests },
+    Stage { name: "docs", run: docs },
+    Stage { name: "features", run: features::run },
+    Stage { name: "deny", run: deny::run },
 ];
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
@@ -63,10 +39,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         let result = (stage.run)(workspace);
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         let seconds = stage_start.elapsed().as_secs_f64();
-        summary.push(format!(
-            "ci: {:<9} {verdict:<6} {seconds:>7.1} s",
-            stage.name
-        ));
+        summary.push(format!("ci: {:<9} {verdict:<6} {seconds:>7.1} s", stage.name));
         println!("{}", summary[summary.len() - 1]);
         if let Err(error) = result {
             println!("\n{}", summary.join("\n"));
@@ -74,10 +47,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
     }
     println!("\n{}", summary.join("\n"));
-    println!(
-        "ci: all      ok     {:>7.1} s",
-        start.elapsed().as_secs_f64()
-    );
+    println!("ci: all      ok     {:>7.1} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -98,15 +68,7 @@ fn fmt(workspace: &Workspace) -> Result<()> {
 }
 
 fn clippy(workspace: &Workspace) -> Result<()> {
-    let args = [
-        "clippy",
-        "--release",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let args = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     command::check(&mut command::cargo(workspace, args))
 }
 
@@ -117,14 +79,7 @@ fn tests(workspace: &Workspace) -> Result<()> {
     }
     println!("tests: cargo-nextest is not installed; using `cargo test`");
     // Without `--lib` and its like the documentation tests would run here and again in their stage.
-    let args = [
-        "test",
-        "--release",
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-    ];
+    let args = ["test", "--release", "--workspace", "--lib", "--bins", "--tests"];
     command::check(&mut command::cargo(workspace, args))
 }
 
@@ -143,11 +98,7 @@ mod checks {
     use super::*;
 
     fn names(only: &[&str], skip: &[&str]) -> Vec<&'static str> {
-        selected(only, skip)
-            .unwrap()
-            .iter()
-            .map(|stage| stage.name)
-            .collect()
+        selected(only, skip).unwrap().iter().map(|stage| stage.name).collect()
     }
 
     #[test]

@@ -19,9 +19,7 @@ pub fn cargo<S: AsRef<OsStr>>(workspace: &Workspace, args: impl IntoIterator<Ite
 pub fn check(command: &mut Command) -> Result<()> {
     let shown = show(command);
     println!("$ {shown}");
-    let status = command
-        .status()
-        .with_context(|| format!("`{shown}` could not be started"))?;
+    let status = command.status().with_context(|| format!("`{shown}` could not be started"))?;
     if !status.success() {
         bail!("`{shown}` ended with {status}");
     }
@@ -53,11 +51,7 @@ pub fn succeeds(command: &mut Command) -> bool {
 
 /// Like [`succeeds`], but a command that runs longer than `limit` is ended and counts as failed.
 pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = child else { return false };
     let start = Instant::now();
     while start.elapsed() < limit {
@@ -76,10 +70,7 @@ pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
 /// The command as a person would type it; the program without its folder.
 fn show(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    let name = program
-        .file_name()
-        .unwrap_or(program.as_os_str())
-        .to_string_lossy();
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     let mut shown = name.into_owned();
     for arg in command.get_args() {
         let arg = arg.to_string_lossy();
@@ -106,10 +97,7 @@ mod tests {
 
     #[test]
     fn a_command_past_its_limit_counts_as_failed() {
-        assert!(!succeeds_within(
-            Command::new("sleep").arg("30"),
-            Duration::ZERO
-        ));
+        assert!(!succeeds_within(Command::new("sleep").arg("30"), Duration::ZERO));
         assert!(!succeeds(&mut Command::new("no-program-of-this-name")));
     }
 }

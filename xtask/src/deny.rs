@@ -16,13 +16,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn run(workspace: &Workspace) -> Result<()> {
     let tool = find_or_install(workspace)?;
-    let always = [
-        "check",
-        "--hide-inclusion-graph",
-        "bans",
-        "licenses",
-        "sources",
-    ];
+    let always = ["check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
     command::check(deny(workspace, &tool).args(always))?;
     if !command::succeeds_within(deny(workspace, &tool).args(["fetch", "db"]), FETCH_LIMIT) {
         println!("deny: the advisory database cannot be reached; advisories are not checked");

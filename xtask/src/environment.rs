@@ -17,10 +17,7 @@ pub fn cargo() -> String {
     variable("CARGO").unwrap_or_else(|| "cargo".to_owned())
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tasks are told where their tools are"
-)]
+#[expect(clippy::disallowed_methods, reason = "tasks are told where their tools are")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -26,28 +26,13 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     let mut linked = Vec::new();
     let mut n_crates = 0;
     for name in arrows::libraries() {
-        let args = [
-            "tree",
-            "--package",
-            &name,
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-        ];
+        let args = ["tree", "--package", &name, "--edges", "normal", "--prefix", "none"];
         let tree = command::output(&mut command::cargo(workspace, args))?;
-        linked.extend(
-            backends_in(&tree)
-                .into_iter()
-                .map(|found| format!("{name} -> {found}")),
-        );
+        linked.extend(backends_in(&tree).into_iter().map(|found| format!("{name} -> {found}")));
         n_crates += 1;
     }
     if !linked.is_empty() {
-        bail!(
-            "library crates link a backend by default: {}",
-            linked.join(", ")
-        );
+        bail!("library crates link a backend by default: {}", linked.join(", "));
     }
     println!("features: {n_crates} library crates, none links a backend by default");
     Ok(())
@@ -55,9 +40,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 
 /// The backends among the lines `name vX.Y.Z …` of `cargo tree`, each once.
 fn backends_in(tree: &str) -> Vec<&str> {
-    let names = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().next());
+    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     let mut found: Vec<&str> = names.filter(|name| BACKENDS.contains(name)).collect();
     found.sort_unstable();
     found.dedup();

@@ -30,11 +30,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
     let mut failed = Vec::new();
     for script in &scripts {
-        let name = script
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let work = target.join("interop").join(&name);
         if work.exists() {
             std::fs::remove_dir_all(&work).context("clearing the work folder of the last run")?;
@@ -43,11 +39,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         println!("== interop: {name}");
         let mut command = Command::new(&python);
         command.arg(script).current_dir(workspace.root());
-        command
-            .arg("--rekindle")
-            .arg(&binary)
-            .arg("--work")
-            .arg(&work);
+        command.arg("--rekindle").arg(&binary).arg("--work").arg(&work);
         command.arg("--shared").arg(&shared);
         if let Err(error) = command::check(&mut command) {
             println!("{error}");
@@ -85,9 +77,7 @@ fn python(shared: &Path, options: &Options) -> Result<PathBuf> {
     let probe = "import torch, transformers, peft, gguf, safetensors";
     if !command::succeeds(Command::new(&python).args(["-c", probe])) {
         println!("interop: making the Python environment; this fetches about 6 GB");
-        let folder = venv
-            .to_str()
-            .context("the environment's path is no UTF-8")?;
+        let folder = venv.to_str().context("the environment's path is no UTF-8")?;
         shared::script(shared, "ref_venv.sh", &[folder])?;
     }
     Ok(python)

@@ -25,9 +25,7 @@ impl Options {
             } else if SWITCHES.contains(&name) {
                 pairs.push((name.to_owned(), String::new()));
             } else {
-                let value = args
-                    .next()
-                    .with_context(|| format!("`--{name}` needs a value"))?;
+                let value = args.next().with_context(|| format!("`--{name}` needs a value"))?;
                 pairs.push((name.to_owned(), value));
             }
         }
@@ -36,11 +34,7 @@ impl Options {
 
     /// Refuses every option that the task does not know.
     pub fn expect_only(&self, known: &[&str]) -> Result<()> {
-        match self
-            .pairs
-            .iter()
-            .find(|(name, _)| !known.contains(&name.as_str()))
-        {
+        match self.pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             Some((name, _)) => bail!("this task has no option `--{name}`"),
             None => Ok(()),
         }
@@ -53,11 +47,7 @@ impl Options {
 
     /// Every value given for `name`.
     pub fn all(&self, name: &str) -> Vec<&str> {
-        self.pairs
-            .iter()
-            .filter(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
-            .collect()
+        self.pairs.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
     }
 }
 

@@ -43,26 +43,17 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 
 /// Every statement under `fixtures/` against what lies there.
 pub fn check(workspace: &Workspace, files: &[String]) -> Result<Vec<Finding>> {
-    let fixtures: Vec<String> = files
-        .iter()
-        .filter(|file| file.starts_with("fixtures/"))
-        .cloned()
-        .collect();
+    let fixtures: Vec<String> =
+        files.iter().filter(|file| file.starts_with("fixtures/")).cloned().collect();
     let mut findings = Vec::new();
     let mut stated = Digests::new();
-    for path in fixtures
-        .iter()
-        .filter(|path| path.ends_with(&format!("/{FILE}")))
-    {
+    for path in fixtures.iter().filter(|path| path.ends_with(&format!("/{FILE}"))) {
         let text = workspace.read(path)?.unwrap_or_default();
         let statement = Statement::parse(&text);
         findings.extend(statement.check(path, &fixtures));
         let folder = path.trim_end_matches(FILE);
         stated.extend(
-            statement
-                .sha256
-                .into_iter()
-                .map(|(name, sum)| (folder.to_owned() + &name, sum)),
+            statement.sha256.into_iter().map(|(name, sum)| (folder.to_owned() + &name, sum)),
         );
     }
     for path in &fixtures {
@@ -71,10 +62,7 @@ pub fn check(workspace: &Workspace, files: &[String]) -> Result<Vec<Finding>> {
             findings.push(Finding::new(path, 0, message));
         }
     }
-    let present: Vec<&String> = stated
-        .keys()
-        .filter(|path| fixtures.contains(path))
-        .collect();
+    let present: Vec<&String> = stated.keys().filter(|path| fixtures.contains(path)).collect();
     let actual = digests(workspace, &present)?;
     findings.extend(differences(&stated, &actual));
     Ok(findings)
@@ -94,15 +82,8 @@ impl Statement {
     fn parse(text: &str) -> Self {
         let mut statement = Self::default();
         let mut table = String::new();
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.starts_with('#'))
-        {
-            if let Some(name) = line
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-            {
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
                 table = name.trim().to_owned();
             } else if let Some((key, value)) = line.split_once('=') {
                 let key = key.trim().trim_matches('"');
@@ -146,11 +127,7 @@ impl Statement {
 
 fn differences(stated: &Digests, actual: &Digests) -> Vec<Finding> {
     let compare = |(path, sum): (&String, &String)| match actual.get(path) {
-        None => Some(Finding::new(
-            path,
-            0,
-            format!("named in `{FILE}` but absent"),
-        )),
+        None => Some(Finding::new(path, 0, format!("named in `{FILE}` but absent"))),
         Some(found) if found == sum => None,
         Some(found) => {
             let message =
@@ -183,10 +160,7 @@ fn digests(workspace: &Workspace, paths: &[&String]) -> Result<Digests> {
 /// `digest  path`, or `digest *path` where files are read as binary.
 fn digest_line(line: &str) -> Option<(String, String)> {
     let (sum, path) = line.split_once(' ')?;
-    Some((
-        path.trim_start_matches([' ', '*']).to_owned(),
-        sum.to_owned(),
-    ))
+    Some((path.trim_start_matches([' ', '*']).to_owned(), sum.to_owned()))
 }
 
 #[cfg(test)]
@@ -198,9 +172,7 @@ mod tests {
 
     fn faults(text: &str) -> usize {
         let files = ["fixtures/x/make.py".to_owned()];
-        Statement::parse(text)
-            .check("fixtures/x/PROVENANCE.toml", &files)
-            .len()
+        Statement::parse(text).check("fixtures/x/PROVENANCE.toml", &files).len()
     }
 
     #[test]

@@ -12,12 +12,7 @@ use crate::workspace::Workspace;
 
 // The whole workspace is selected, not one package, so that cargo unifies features as the other
 // test runs do and Burn is not built again.
-const FEATURES: &[&str] = &[
-    "--release",
-    "--workspace",
-    "--features",
-    "rekindle-cli/real-tests",
-];
+const FEATURES: &[&str] = &["--release", "--workspace", "--features", "rekindle-cli/real-tests"];
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let Some(folder) = shared::find(workspace, options)? else {
@@ -29,20 +24,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let model = shared::script(&folder, "fetch_smollm2.sh", &[])?;
     let mut tests = if has_nextest(workspace) {
         let mut command = command::cargo(workspace, ["nextest", "run"]);
-        command
-            .args(FEATURES)
-            .args(["-E", "package(rekindle-cli) & binary(/^real/)"]);
+        command.args(FEATURES).args(["-E", "package(rekindle-cli) & binary(/^real/)"]);
         command
     } else {
         let mut command = command::cargo(workspace, ["test"]);
         command.args(FEATURES).args(["--test", "real*"]);
         command
     };
-    command::check(
-        tests
-            .env("REKINDLE_SHARED", &folder)
-            .env("REKINDLE_SMOLLM2", &model),
-    )
+    command::check(tests.env("REKINDLE_SHARED", &folder).env("REKINDLE_SMOLLM2", &model))
 }
 
 /// True if `cargo nextest` is installed.

@@ -23,9 +23,6 @@ pub fn find(workspace: &Workspace, options: &Options) -> Result<Option<PathBuf>>
 pub fn script(shared: &std::path::Path, name: &str, args: &[&str]) -> Result<PathBuf> {
     let script = shared.join("scripts").join(name);
     let printed = command::output(Command::new("bash").arg(&script).args(args))?;
-    let path = printed
-        .lines()
-        .last()
-        .with_context(|| format!("`{name}` printed no path"))?;
+    let path = printed.lines().last().with_context(|| format!("`{name}` printed no path"))?;
     Ok(PathBuf::from(path))
 }

@@ -30,11 +30,7 @@ pub struct Finding {
 
 impl Finding {
     pub fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            message: message.into(),
-        }
+        Self { path: path.to_owned(), line, message: message.into() }
     }
 }
 
@@ -77,11 +73,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 /// The rules for one Rust file.
 fn source(path: &str, text: &str) -> Vec<Finding> {
     let code = mask::code(text);
-    let product = if is_test(path) {
-        String::new()
-    } else {
-        mask::without_tests(&code)
-    };
+    let product = if is_test(path) { String::new() } else { mask::without_tests(&code) };
     let mut findings = shape::check(path, text, &product);
     findings.extend(patterns::check(path, &code, &product));
     findings.extend(unsafety::check(path, text, &code));
@@ -121,10 +113,7 @@ mod checks {
         let text =
             format!("fn f() {{ x{call}; }}\n#[cfg(test)]\nmod t {{ fn g() {{ x{call}; }} }}\n");
         let found = source("crates/data/src/read.rs", &text);
-        assert_eq!(
-            found.iter().map(|finding| finding.line).collect::<Vec<_>>(),
-            [1]
-        );
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [1]);
         assert!(source("crates/data/tests/read.rs", &text).is_empty());
     }
 }

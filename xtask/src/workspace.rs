@@ -8,16 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::command;
 
 /// Folders that hold no source of ours.
-const SKIPPED_FOLDERS: &[&str] = &[
-    "target",
-    ".git",
-    "runs",
-    "shared",
-    ".device",
-    ".cuda",
-    ".gl",
-    "__pycache__",
-];
+const SKIPPED_FOLDERS: &[&str] =
+    &["target", ".git", "runs", "shared", ".device", ".cuda", ".gl", "__pycache__"];
 
 /// The workspace this task was built from.
 #[derive(Debug)]
@@ -46,12 +38,8 @@ impl Workspace {
     /// The folder above this package's manifest.
     pub fn find() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest
-            .parent()
-            .context("the manifest of xtask lies in no folder")?;
-        Ok(Self {
-            root: root.to_owned(),
-        })
+        let root = manifest.parent().context("the manifest of xtask lies in no folder")?;
+        Ok(Self { root: root.to_owned() })
     }
 
     pub fn root(&self) -> &Path {
@@ -75,9 +63,7 @@ impl Workspace {
     /// The packages of the workspace, without their dependencies' own.
     pub fn packages(&self) -> Result<Vec<Package>> {
         let packages = self.metadata()?;
-        let packages = packages["packages"]
-            .as_array()
-            .context("metadata without packages")?;
+        let packages = packages["packages"].as_array().context("metadata without packages")?;
         Ok(packages.iter().map(package).collect())
     }
 
@@ -85,9 +71,7 @@ impl Workspace {
     pub fn target_dir(&self) -> Result<PathBuf> {
         let metadata = self.metadata()?;
         let dir = metadata["target_directory"].as_str();
-        Ok(PathBuf::from(
-            dir.context("metadata without a target directory")?,
-        ))
+        Ok(PathBuf::from(dir.context("metadata without a target directory")?))
     }
 
     fn metadata(&self) -> Result<Value> {
@@ -101,12 +85,7 @@ fn package(value: &Value) -> Package {
     let features = value["features"].as_object();
     Package {
         name: text(&value["name"]),
-        dependencies: value["dependencies"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(edge)
-            .collect(),
+        dependencies: value["dependencies"].as_array().into_iter().flatten().map(edge).collect(),
         features: features
             .into_iter()
             .flatten()
@@ -135,11 +114,7 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("listing `{prefix}`"))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}/{name}")
-        };
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
         let kind = entry.file_type()?;
         if kind.is_dir() && !SKIPPED_FOLDERS.contains(&name.as_str()) {
             collect(&entry.path(), &path, files)?;
@@ -166,10 +141,7 @@ mod tests {
             ],
         }));
         assert_eq!(found.name, "rekindle-quant");
-        assert_eq!(
-            found.features[1],
-            ("flex".to_owned(), vec!["burn/flex".to_owned()])
-        );
+        assert_eq!(found.features[1], ("flex".to_owned(), vec!["burn/flex".to_owned()]));
         assert!(!found.dependencies[0].dev);
         assert!(found.dependencies[1].dev);
     }

@@ -40,7 +40,9 @@ pub fn parse(name: &str) -> Result<Device> {
     let built = backends();
     let kind = match kind {
         "auto" => built.first().copied().unwrap_or("none"),
-        "cpu" => built.iter().copied().find(|it| matches!(*it, "flex" | "ndarray")).unwrap_or("flex"),
+        "cpu" => {
+            built.iter().copied().find(|it| matches!(*it, "flex" | "ndarray")).unwrap_or("flex")
+        }
         other => other,
     };
     match kind {

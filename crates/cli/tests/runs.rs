@@ -46,16 +46,16 @@ fn checkpoints(world: &World, run: &str) -> Vec<PathBuf> {
 struct Background(Child);
 
 impl Background {
-    /// Starts `train` and waits for its third step.
-    fn start(world: &World, steps: &str) -> Self {
-        let arguments = ["train", "recipe.toml", "--device", "cpu", "--plain", "--set", steps];
-        let mut command = world.command(&arguments);
+    /// Starts `train` and waits until it has done `awaited` steps.
+    fn start(world: &World, more: &[&str], awaited: u64) -> Self {
+        let arguments = ["train", "recipe.toml", "--device", "cpu", "--plain"];
+        let mut command = world.command(&with(&arguments, more));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut run = Self(child);
         let deadline = Instant::now() + Duration::from_secs(60);
-        while self::steps(&events(world, "run")).last().is_none_or(|step| *step < 3) {
-            assert!(run.0.try_wait().unwrap().is_none(), "the run ended before its third step");
-            assert!(Instant::now() < deadline, "the run does not get to its third step");
+        while self::steps(&events(world, "run")).last().is_none_or(|step| *step < awaited) {
+            assert!(run.0.try_wait().unwrap().is_none(), "the run has ended too soon");
+            assert!(Instant::now() < deadline, "the run does not get to step {awaited}");
             sleep(Duration::from_millis(2));
         }
         run
@@ -114,12 +114,12 @@ fn the_model_folder_is_no_place_for_a_run() {
 #[test]
 fn a_run_in_progress_is_locked_and_a_terminated_one_can_be_finished() {
     let world = World::new();
-    let first = Background::start(&world, "train.max_steps=300");
+    let steps_300 = ["--set", "train.max_steps=300"];
+    let first = Background::start(&world, &steps_300, 3);
     // Held still, so that it cannot end before the others have met its lock.
     first.signal("-STOP");
     let id = first.0.id().to_string();
     let before = world.files("run");
-    let steps_300 = ["--set", "train.max_steps=300"];
     for how in ["--resume", "--overwrite"] {
         let wanted = ["`run` is locked by process", &id, "use another run folder"];
         world.train(&with(&steps_300, &[how])).ended(2, &wanted);
@@ -145,13 +145,38 @@ fn a_run_in_progress_is_locked_and_a_terminated_one_can_be_finished() {
 #[test]
 fn an_interrupted_run_saves_a_checkpoint_and_ends_with_130() {
     let world = World::new();
-    let run = Background::start(&world, "train.max_steps=100000");
+    let run = Background::start(&world, &["--set", "train.max_steps=100000"], 3);
     run.signal("-INT");
     assert_eq!(run.code(), Some(130));
     let left = events(&world, "run");
     assert_eq!(left.last().unwrap()["status"], "cancelled");
     let done = *steps(&left).last().unwrap();
     assert!(world.path(&format!("run/checkpoints/step-{done:06}")).is_dir());
+}
+
+#[test]
+fn a_run_that_was_killed_gives_the_same_bytes_once_resumed() {
+    let world = World::new();
+    let run = ["--set", "train.max_steps=300", "--set", "train.save_steps=10"];
+    world.train(&with(&run, &["--output", "whole"])).ended(0, &[]);
+    let mut resume = Vec::new();
+    for awaited in [5, 37, 101] {
+        // Before the first checkpoint, then after some: what is lost is done again.
+        let killed = Background::start(&world, &with(&run, &resume), awaited);
+        killed.signal("-KILL");
+        assert_eq!(killed.code(), None);
+        resume = vec!["--resume"];
+    }
+    world.train(&with(&run, &resume)).ended(0, &["Succeeded after 300 steps"]);
+    assert_eq!(steps(&events(&world, "run")), (1..=300).collect::<Vec<_>>());
+    assert!(adapter(&world, "run") == adapter(&world, "whole"), "the adapters differ");
+    let hidden =
+        checkpoints(&world, "run").into_iter().filter(|path| !path.ends_with("step-000300"));
+    assert!(
+        hidden.clone().all(|path| path.ends_with("step-000290")),
+        "{:?}",
+        hidden.collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -229,7 +254,9 @@ fn a_misspelt_key_is_shown_at_its_place_with_the_right_one() {
     let recipe = world.path("recipe.toml");
     let text = fs::read_to_string(&recipe).unwrap();
     fs::write(&recipe, text.replace("learning_rate", "lerning_rate")).unwrap();
-    world.train(&[]).ended(2, &["recipe.toml:17", "`lerning_rate`", "did you mean", "learning_rate`"]);
+    world
+        .train(&[])
+        .ended(2, &["recipe.toml:17", "`lerning_rate`", "did you mean", "learning_rate`"]);
     assert!(!world.path("run").exists());
 }
 

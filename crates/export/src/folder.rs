@@ -25,7 +25,8 @@ impl Pending {
         };
         let io = |source| ExportError::Io { path: parent.to_owned(), source };
         fs::create_dir_all(parent).map_err(io)?;
-        let temporary = tempfile::Builder::new().prefix(".export-").tempdir_in(parent).map_err(io)?;
+        let temporary =
+            tempfile::Builder::new().prefix(".export-").tempdir_in(parent).map_err(io)?;
         Ok(Self { temporary, target: target.to_owned() })
     }
 

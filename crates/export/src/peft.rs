@@ -36,9 +36,7 @@ pub fn write_adapter(
     let tensors: Vec<HostTensor> = model
         .adapter_tensors()
         .into_iter()
-        .map(|(name, tensor)| {
-            HostTensor::new(format!("{PREFIX}{name}"), tensor, MergedDtype::F32)
-        })
+        .map(|(name, tensor)| HostTensor::new(format!("{PREFIX}{name}"), tensor, MergedDtype::F32))
         .collect();
     if tensors.is_empty() {
         return Err(ExportError::NoAdapter);

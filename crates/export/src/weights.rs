@@ -61,7 +61,9 @@ pub(crate) fn write(path: &Path, tensors: &[HostTensor]) -> Result<(), ExportErr
     let read = SafeTensors::deserialize(&bytes).map_err(|error| invalid(error.to_string()))?;
     for tensor in tensors {
         let same = read.tensor(&tensor.name).is_ok_and(|view| {
-            view.dtype() == tensor.dtype && view.shape() == tensor.shape && view.data() == tensor.bytes
+            view.dtype() == tensor.dtype
+                && view.shape() == tensor.shape
+                && view.data() == tensor.bytes
         });
         if !same {
             let (path, name) = (path.to_owned(), tensor.name.clone());

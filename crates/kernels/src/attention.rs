@@ -95,7 +95,8 @@ struct Visibility<B: Backend> {
 impl<B: Backend> Visibility<B> {
     fn new(segments: IntTensor<B>, like: &FloatTensor<B>, sizes: Sizes) -> Self {
         let (device, dtype) = (like.device(), FloatDType::from(like.dtype()));
-        let positions = B::int_arange(0..sizes.keys as i64, &device, IntDType::from(segments.dtype()));
+        let positions =
+            B::int_arange(0..sizes.keys as i64, &device, IntDType::from(segments.dtype()));
         Self {
             segments: B::int_into_float(segments, dtype),
             positions: B::int_into_float(positions, dtype),

@@ -11,8 +11,8 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::Flex;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
 

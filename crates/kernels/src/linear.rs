@@ -12,9 +12,7 @@ use crate::primitive::scale;
 /// `x [.., d_in]`, `weight [d_out, d_in]`, result `[.., d_out]`. The backward pass keeps `x` only
 /// where the weight is trained; a frozen weight costs no activation and no weight gradient.
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
-    on_rows(x, weight.dims()[0], |x| {
-        Dispatch::project(x.into_dispatch(), weight.into_dispatch())
-    })
+    on_rows(x, weight.dims()[0], |x| Dispatch::project(x.into_dispatch(), weight.into_dispatch()))
 }
 
 /// `x · weightᵀ + scale · (x · aᵀ) · bᵀ`: a frozen weight and its low-rank update in one node.

@@ -159,7 +159,6 @@ pub(crate) fn reference_logps_backward<B: Backend>(
     train_weight: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let minus = B::float_neg(grad);
-    let (_, d_hidden, d_weight) =
-        weighted_grad::<B>(hidden, weight, targets, minus, train_weight);
+    let (_, d_hidden, d_weight) = weighted_grad::<B>(hidden, weight, targets, minus, train_weight);
     (d_hidden, d_weight)
 }

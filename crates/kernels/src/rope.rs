@@ -30,9 +30,10 @@ impl RopeTable {
         assert!(positions.iter().all(|row| row.len() == seq), "rows of positions differ in length");
         let angle = |position: u32, freq: f64| (position as f32) * (freq as f32);
         let angles = || {
-            positions.iter().flatten().flat_map(|&p| {
-                inverse_frequencies.iter().map(move |&f| angle(p, f))
-            })
+            positions
+                .iter()
+                .flatten()
+                .flat_map(|&p| inverse_frequencies.iter().map(move |&f| angle(p, f)))
         };
         let tensor = |values: Vec<f32>| {
             Tensor::from_data(TensorData::new(values, [batch, seq, 1, half]), device)

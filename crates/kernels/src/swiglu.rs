@@ -34,10 +34,7 @@ pub(crate) fn reference_backward<B: Backend>(
     let silu = B::float_mul(gate, sigma.clone());
     let slope = B::float_add(
         sigma.clone(),
-        B::float_mul(
-            silu.clone(),
-            B::float_add_scalar(B::float_neg(sigma), Scalar::from(1.0f32)),
-        ),
+        B::float_mul(silu.clone(), B::float_add_scalar(B::float_neg(sigma), Scalar::from(1.0f32))),
     );
     let d_gate = B::float_mul(B::float_mul(grad.clone(), up), slope);
     (d_gate, B::float_mul(grad, silu))

@@ -125,7 +125,8 @@ impl Block {
         place: &Placement,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), place, cache);
+        let attended =
+            self.self_attn.forward(self.input_layernorm.forward(x.clone()), place, cache);
         let x = x + attended;
         x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x))
     }

@@ -35,8 +35,10 @@ pub enum PeftError {
         wanted: String,
     },
     /// An adapter tensor of the wrong shape.
-    #[error("adapter tensor `{name}` has shape {found:?}, but the layer needs {wanted:?}; \
-             the adapter was made for another base model")]
+    #[error(
+        "adapter tensor `{name}` has shape {found:?}, but the layer needs {wanted:?}; \
+             the adapter was made for another base model"
+    )]
     Shape {
         /// The tensor's name.
         name: String,

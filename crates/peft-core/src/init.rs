@@ -10,7 +10,8 @@ use rand_chacha::rand_core::SeedableRng;
 /// changes no other parameter's values.
 pub fn generator(seed: u64, purpose: &str, path: &str) -> ChaCha8Rng {
     // FNV-1a, 64 bits, over everything the stream depends on.
-    let bytes = seed.to_le_bytes().into_iter().chain(purpose.bytes()).chain([0]).chain(path.bytes());
+    let bytes =
+        seed.to_le_bytes().into_iter().chain(purpose.bytes()).chain([0]).chain(path.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use rekindle_data::{ChatTemplate, Renderer, SpecialTokens, TooLong, Tokenizer, VocabModel, VocabSpec};
+use rekindle_data::{
+    ChatTemplate, Renderer, SpecialTokens, Tokenizer, TooLong, VocabModel, VocabSpec,
+};
 use rekindle_export::Companions;
 use rekindle_models::load::gguf::{GgufModel, GgufVocab};
 use rekindle_models::load::hf::HfFolder;
@@ -135,8 +137,8 @@ fn of_folder(folder: &HfFolder) -> Result<TextSide, RunError> {
     };
     let tokenizer_config = read_json(folder.tokenizer_config().as_deref())?;
     let generation = read_json(folder.generation_config().as_deref())?;
-    let specials = SpecialTokens::from_tokenizer_config(&tokenizer_config)
-        .with_generation_config(&generation);
+    let specials =
+        SpecialTokens::from_tokenizer_config(&tokenizer_config).with_generation_config(&generation);
     Ok(TextSide {
         tokenizer: Tokenizer::from_file(&path)?.with_special_tokens(&specials)?,
         template: ChatTemplate::of_folder(folder.path(), &tokenizer_config, &specials)?,
@@ -158,7 +160,7 @@ fn of_gguf(model: &GgufModel, arch: &Arch) -> Result<TextSide, RunError> {
         stop_ids: Vec::new(),
     };
     let template = model.chat_template();
-    let template = template.map(|it| ChatTemplate::new(&it, &specials)).transpose()?;
+    let template = template.map(|it| ChatTemplate::new(it, &specials)).transpose()?;
     let mut tokenizer_config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": vocab.add_bos,

@@ -200,16 +200,10 @@ fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
 const TERMINATE: usize = 15;
 
 /// Renders the rows, reads the weights and puts the method on them.
-fn load(
-    plan: &Plan,
-    model: &OpenModel,
-    rows: Rows,
-    device: &Device,
-) -> Result<Loaded, RunError> {
+fn load(plan: &Plan, model: &OpenModel, rows: Rows, device: &Device) -> Result<Loaded, RunError> {
     let recipe = &plan.recipe;
     let text = model.text(recipe.data.template.as_deref())?;
-    let renderer =
-        text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
+    let renderer = text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
     let dataset = rows.render(&recipe.data, &renderer, recipe.eval.generate)?;
     let tracked = device.clone().autodiff();
     let decoder = model.decoder(recipe.init, recipe.seed, &tracked)?;
@@ -272,9 +266,7 @@ fn measure(model: &Decoder, loaded: &Loaded) -> Result<Measured, RunError> {
     let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *pad, device);
     let answers = match dataset.questions.as_slice() {
         [] => None,
-        questions => {
-            Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, stop)?)
-        }
+        questions => Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, stop)?),
     };
     Ok(Measured { loss, answers })
 }

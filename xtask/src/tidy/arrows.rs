@@ -11,42 +11,15 @@ struct Arrow {
 
 /// Lowest layer first: a crate may point only at rows above its own.
 const ARROWS: &[Arrow] = &[
-    Arrow {
-        from: "kernels",
-        to: &[],
-    },
-    Arrow {
-        from: "data",
-        to: &[],
-    },
-    Arrow {
-        from: "quant",
-        to: &["kernels"],
-    },
-    Arrow {
-        from: "train",
-        to: &["data"],
-    },
-    Arrow {
-        from: "peft-core",
-        to: &["quant", "kernels"],
-    },
-    Arrow {
-        from: "models",
-        to: &["peft-core", "quant", "kernels"],
-    },
-    Arrow {
-        from: "align",
-        to: &["models", "train", "data", "kernels"],
-    },
-    Arrow {
-        from: "eval",
-        to: &["models", "data"],
-    },
-    Arrow {
-        from: "export",
-        to: &["models", "peft-core", "quant"],
-    },
+    Arrow { from: "kernels", to: &[] },
+    Arrow { from: "data", to: &[] },
+    Arrow { from: "quant", to: &["kernels"] },
+    Arrow { from: "train", to: &["data"] },
+    Arrow { from: "peft-core", to: &["quant", "kernels"] },
+    Arrow { from: "models", to: &["peft-core", "quant", "kernels"] },
+    Arrow { from: "align", to: &["models", "train", "data", "kernels"] },
+    Arrow { from: "eval", to: &["models", "data"] },
+    Arrow { from: "export", to: &["models", "peft-core", "quant"] },
     Arrow {
         from: "recipe",
         to: &[
@@ -65,10 +38,7 @@ const ARROWS: &[Arrow] = &[
 
 /// Packages that are no libraries, with what they may link; `None` means anything.
 const PROGRAMS: &[(&str, Option<&[&str]>)] = &[
-    (
-        "rekindle-cli",
-        Some(&["recipe", "kernels", "data", "models", "peft-core", "eval", "export"]),
-    ),
+    ("rekindle-cli", Some(&["recipe", "kernels", "data", "models", "peft-core", "eval", "export"])),
     ("rekindle-testkit", Some(&["kernels"])),
     ("rekindle-benches", None),
     ("xtask", Some(&[])),
@@ -99,12 +69,8 @@ const BACKENDS: &[&str] = &[
 
 /// Packages whose manifests may name a backend. The kernels mirror the names in features of
 /// their own, because backend types exist only behind them.
-const BACKEND_MANIFESTS: &[&str] = &[
-    "rekindle-kernels",
-    "rekindle-cli",
-    "rekindle-testkit",
-    "rekindle-benches",
-];
+const BACKEND_MANIFESTS: &[&str] =
+    &["rekindle-kernels", "rekindle-cli", "rekindle-testkit", "rekindle-benches"];
 
 /// What package names have before the name of their folder.
 const PREFIX: &str = "rekindle-";
@@ -113,10 +79,7 @@ const TESTKIT: &str = "testkit";
 
 /// Package names of the library crates, lowest layer first.
 pub fn libraries() -> Vec<String> {
-    ARROWS
-        .iter()
-        .map(|arrow| format!("{PREFIX}{}", arrow.from))
-        .collect()
+    ARROWS.iter().map(|arrow| format!("{PREFIX}{}", arrow.from)).collect()
 }
 
 /// Every manifest against the tables above.
@@ -141,10 +104,7 @@ fn allowed(name: &str) -> Option<Option<&'static [&'static str]>> {
         return Some(*to);
     }
     let short = name.strip_prefix(PREFIX)?;
-    ARROWS
-        .iter()
-        .find(|arrow| arrow.from == short)
-        .map(|arrow| Some(arrow.to))
+    ARROWS.iter().find(|arrow| arrow.from == short).map(|arrow| Some(arrow.to))
 }
 
 fn arrows(package: &Package, allowed: Option<&[&str]>) -> Vec<Finding> {
@@ -167,10 +127,7 @@ fn arrows(package: &Package, allowed: Option<&[&str]>) -> Vec<Finding> {
 }
 
 fn owners(package: &Package) -> Vec<Finding> {
-    let linked = package
-        .dependencies
-        .iter()
-        .filter(|dependency| !dependency.dev);
+    let linked = package.dependencies.iter().filter(|dependency| !dependency.dev);
     linked
         .filter_map(|dependency| {
             let (name, owners) = OWNERS.iter().find(|(name, _)| *name == dependency.name)?;
@@ -184,31 +141,18 @@ fn owners(package: &Package) -> Vec<Finding> {
 
 /// Backend features, named directly or passed on by a feature of the package.
 fn backends(package: &Package) -> Vec<Finding> {
-    let default = package
-        .features
-        .iter()
-        .filter(|(name, _)| name == "default");
+    let default = package.features.iter().filter(|(name, _)| name == "default");
     let mut named: Vec<String> = Vec::new();
     if BACKEND_MANIFESTS.contains(&package.name.as_str()) {
         if libraries().contains(&package.name) {
             let on = default.flat_map(|(_, values)| values);
-            named.extend(
-                on.filter(|value| BACKENDS.contains(&value.as_str()))
-                    .cloned(),
-            );
+            named.extend(on.filter(|value| BACKENDS.contains(&value.as_str())).cloned());
         }
     } else {
-        let linked = package
-            .dependencies
-            .iter()
-            .filter(|dependency| !dependency.dev);
+        let linked = package.dependencies.iter().filter(|dependency| !dependency.dev);
         let burn = linked.filter(|dependency| dependency.name == "burn");
         let direct = burn.flat_map(|dependency| &dependency.features);
-        named.extend(
-            direct
-                .filter(|feature| BACKENDS.contains(&feature.as_str()))
-                .cloned(),
-        );
+        named.extend(direct.filter(|feature| BACKENDS.contains(&feature.as_str())).cloned());
         let passed = package.features.iter().flat_map(|(_, values)| values);
         named.extend(passed.filter(|value| is_backend_of_burn(value)).cloned());
     }
@@ -244,10 +188,7 @@ mod tests {
     }
 
     fn messages(package: Package) -> Vec<String> {
-        check(&[package])
-            .into_iter()
-            .map(|finding| finding.message)
-            .collect()
+        check(&[package]).into_iter().map(|finding| finding.message).collect()
     }
 
     #[test]
@@ -263,29 +204,20 @@ mod tests {
         assert!(messages(package("rekindle-train", &[("rekindle-data", false)])).is_empty());
         let found = messages(package("rekindle-train", &[("rekindle-models", false)]));
         assert!(found[0].contains("may not depend on `models`"), "{found:?}");
-        assert_eq!(
-            messages(package("rekindle-train", &[("rekindle-models", true)])).len(),
-            1
-        );
+        assert_eq!(messages(package("rekindle-train", &[("rekindle-models", true)])).len(), 1);
         assert!(messages(package("rekindle-benches", &[("rekindle-models", false)])).is_empty());
     }
 
     #[test]
     fn the_test_kit_is_a_dev_dependency() {
         assert!(messages(package("rekindle-data", &[("rekindle-testkit", true)])).is_empty());
-        assert_eq!(
-            messages(package("rekindle-data", &[("rekindle-testkit", false)])).len(),
-            1
-        );
+        assert_eq!(messages(package("rekindle-data", &[("rekindle-testkit", false)])).len(), 1);
     }
 
     #[test]
     fn a_third_party_crate_stays_with_its_owner_except_in_tests() {
         assert!(messages(package("rekindle-data", &[("tokenizers", false)])).is_empty());
-        assert_eq!(
-            messages(package("rekindle-models", &[("tokenizers", false)])).len(),
-            1
-        );
+        assert_eq!(messages(package("rekindle-models", &[("tokenizers", false)])).len(), 1);
         assert!(messages(package("rekindle-models", &[("tokenizers", true)])).is_empty());
     }
 

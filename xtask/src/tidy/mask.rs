@@ -10,11 +10,7 @@ pub fn code(source: &str) -> String {
     while at < bytes.len() {
         let end = at + skip_length(&bytes[at..], masked.last().copied());
         if end == at {
-            masked.push(if bytes[at].is_ascii() {
-                bytes[at]
-            } else {
-                b' '
-            });
+            masked.push(if bytes[at].is_ascii() { bytes[at] } else { b' ' });
             at += 1;
         } else {
             masked.extend(bytes[at..end].iter().map(|&byte| blank(byte)));
@@ -85,31 +81,17 @@ fn character(rest: &[u8]) -> usize {
         0xC0.. => 2,
         _ => 1,
     };
-    if rest.get(1 + width) == Some(&b'\'') {
-        width + 2
-    } else {
-        0
-    }
+    if rest.get(1 + width) == Some(&b'\'') { width + 2 } else { 0 }
 }
 
 /// `r"…"`, `r#"…"#`, `b"…"`, `br#"…"#`, `c"…"`, `b'x'`; 0 for a name or a raw identifier.
 fn prefixed(rest: &[u8]) -> usize {
-    let letters = rest
-        .iter()
-        .take_while(|byte| matches!(byte, b'r' | b'b' | b'c'))
-        .count();
-    let hashes = rest[letters..]
-        .iter()
-        .take_while(|&&byte| byte == b'#')
-        .count();
+    let letters = rest.iter().take_while(|byte| matches!(byte, b'r' | b'b' | b'c')).count();
+    let hashes = rest[letters..].iter().take_while(|&&byte| byte == b'#').count();
     let quote = letters + hashes;
     if letters > 2 || rest.get(quote) != Some(&b'"') {
         let byte_character = letters == 1 && rest[0] == b'b' && rest.get(1) == Some(&b'\'');
-        return if byte_character {
-            1 + character(&rest[1..])
-        } else {
-            0
-        };
+        return if byte_character { 1 + character(&rest[1..]) } else { 0 };
     }
     if !rest[..letters].contains(&b'r') {
         return string(rest, quote);
@@ -121,9 +103,7 @@ fn prefixed(rest: &[u8]) -> usize {
 
 fn find(text: &[u8], from: usize, wanted: &[u8]) -> Option<usize> {
     let rest = text.get(from..)?;
-    rest.windows(wanted.len())
-        .position(|window| window == wanted)
-        .map(|at| at + from)
+    rest.windows(wanted.len()).position(|window| window == wanted).map(|at| at + from)
 }
 
 /// True for a byte that may stand in an identifier.
@@ -137,10 +117,7 @@ pub fn without_tests(code: &str) -> String {
     let mut text = code.to_owned();
     while let Some(start) = text.find(GATE) {
         let end = start + GATE.len() + item_length(&text[start + GATE.len()..]);
-        let blanks: String = text[start..end]
-            .bytes()
-            .map(|byte| char::from(blank(byte)))
-            .collect();
+        let blanks: String = text[start..end].bytes().map(|byte| char::from(blank(byte))).collect();
         text.replace_range(start..end, &blanks);
     }
     text
@@ -189,11 +166,7 @@ pub fn braces(code: &str) -> usize {
 
 /// Line from 1 of a byte offset.
 pub fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset]
-        .iter()
-        .filter(|&&byte| byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
 #[cfg(test)]

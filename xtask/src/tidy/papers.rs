@@ -11,20 +11,12 @@ pub fn check(path: &str, table: &str, files: &[String], sources: &[String]) -> V
         };
         let file = file.trim_matches('`');
         if !files.iter().any(|known| known == file) {
-            findings.push(Finding::new(
-                path,
-                number,
-                format!("there is no file `{file}`"),
-            ));
+            findings.push(Finding::new(path, number, format!("there is no file `{file}`")));
         }
         let test = test.trim_matches('`');
         let signature = format!("fn {test}(");
         if !sources.iter().any(|source| source.contains(&signature)) {
-            findings.push(Finding::new(
-                path,
-                number,
-                format!("there is no test `{test}`"),
-            ));
+            findings.push(Finding::new(path, number, format!("there is no test `{test}`")));
         }
     }
     findings
@@ -46,15 +38,7 @@ mod tests {
     fn rows_must_name_what_exists() {
         let table = "| paper | equation | file | test |\n| --- | --- | --- | --- |\n\
                      | A | 1 | `a.rs` | `a_holds` |\n| B | 2 | `b.rs` | `b_holds` |\n";
-        let found = check(
-            "p.md",
-            table,
-            &["a.rs".to_owned()],
-            &["fn a_holds() {}".to_owned()],
-        );
-        assert_eq!(
-            found.iter().map(|finding| finding.line).collect::<Vec<_>>(),
-            [4, 4]
-        );
+        let found = check("p.md", table, &["a.rs".to_owned()], &["fn a_holds() {}".to_owned()]);
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [4, 4]);
     }
 }

@@ -24,76 +24,28 @@ const ENVIRONMENT: &str = "libraries read no environment; take the value as an a
 const PRINTING: &str = "libraries print nothing; return the value or tell an observer";
 
 const RULES: &[Rule] = &[
-    Rule {
-        pattern: "env::var(",
-        scope: Scope::Libraries,
-        advice: ENVIRONMENT,
-    },
-    Rule {
-        pattern: "env::var_os(",
-        scope: Scope::Libraries,
-        advice: ENVIRONMENT,
-    },
-    Rule {
-        pattern: "env::vars(",
-        scope: Scope::Libraries,
-        advice: ENVIRONMENT,
-    },
-    Rule {
-        pattern: "env::vars_os(",
-        scope: Scope::Libraries,
-        advice: ENVIRONMENT,
-    },
-    Rule {
-        pattern: "print!(",
-        scope: Scope::Libraries,
-        advice: PRINTING,
-    },
-    Rule {
-        pattern: "println!(",
-        scope: Scope::Libraries,
-        advice: PRINTING,
-    },
-    Rule {
-        pattern: "eprint!(",
-        scope: Scope::Libraries,
-        advice: PRINTING,
-    },
-    Rule {
-        pattern: "eprintln!(",
-        scope: Scope::Libraries,
-        advice: PRINTING,
-    },
+    Rule { pattern: "env::var(", scope: Scope::Libraries, advice: ENVIRONMENT },
+    Rule { pattern: "env::var_os(", scope: Scope::Libraries, advice: ENVIRONMENT },
+    Rule { pattern: "env::vars(", scope: Scope::Libraries, advice: ENVIRONMENT },
+    Rule { pattern: "env::vars_os(", scope: Scope::Libraries, advice: ENVIRONMENT },
+    Rule { pattern: "print!(", scope: Scope::Libraries, advice: PRINTING },
+    Rule { pattern: "println!(", scope: Scope::Libraries, advice: PRINTING },
+    Rule { pattern: "eprint!(", scope: Scope::Libraries, advice: PRINTING },
+    Rule { pattern: "eprintln!(", scope: Scope::Libraries, advice: PRINTING },
     Rule {
         pattern: "Device::default()",
         scope: Scope::Libraries,
         advice: "libraries choose no device; take `&Device` as an argument",
     },
-    Rule {
-        pattern: "static mut ",
-        scope: Scope::Product,
-        advice: "there is no mutable global",
-    },
+    Rule { pattern: "static mut ", scope: Scope::Product, advice: "there is no mutable global" },
     Rule {
         pattern: ".unwrap()",
         scope: Scope::Product,
         advice: "return an error, or `expect` why the value is there",
     },
-    Rule {
-        pattern: "dbg!(",
-        scope: Scope::Product,
-        advice: "remove it",
-    },
-    Rule {
-        pattern: "todo!(",
-        scope: Scope::Product,
-        advice: "write it, or leave it out",
-    },
-    Rule {
-        pattern: "unimplemented!(",
-        scope: Scope::Product,
-        advice: "write it, or leave it out",
-    },
+    Rule { pattern: "dbg!(", scope: Scope::Product, advice: "remove it" },
+    Rule { pattern: "todo!(", scope: Scope::Product, advice: "write it, or leave it out" },
+    Rule { pattern: "unimplemented!(", scope: Scope::Product, advice: "write it, or leave it out" },
     Rule {
         pattern: "[allow(",
         scope: Scope::Everywhere,
@@ -126,9 +78,7 @@ pub fn check(path: &str, code: &str, product: &str) -> Vec<Finding> {
 
 /// Sources of the crates that are linked into other programs; the test kit is none of them.
 fn is_library(path: &str) -> bool {
-    let crate_path = path
-        .strip_prefix("crates/")
-        .and_then(|rest| rest.split_once('/'));
+    let crate_path = path.strip_prefix("crates/").and_then(|rest| rest.split_once('/'));
     crate_path
         .is_some_and(|(name, rest)| !["cli", "testkit"].contains(&name) && rest.starts_with("src/"))
 }
@@ -137,10 +87,7 @@ fn is_library(path: &str) -> bool {
 fn occurrences(text: &str, pattern: &str) -> Vec<usize> {
     let starts_word = is_word(pattern.as_bytes()[0]);
     let alone = |at: usize| at == 0 || !starts_word || !is_word(text.as_bytes()[at - 1]);
-    text.match_indices(pattern)
-        .map(|(at, _)| at)
-        .filter(|&at| alone(at))
-        .collect()
+    text.match_indices(pattern).map(|(at, _)| at).filter(|&at| alone(at)).collect()
 }
 
 #[cfg(test)]
@@ -148,10 +95,7 @@ mod tests {
     use super::*;
 
     fn lines(path: &str, code: &str, product: &str) -> Vec<usize> {
-        check(path, code, product)
-            .iter()
-            .map(|finding| finding.line)
-            .collect()
+        check(path, code, product).iter().map(|finding| finding.line).collect()
     }
 
     #[test]
@@ -163,23 +107,14 @@ mod tests {
 
     #[test]
     fn a_longer_macro_name_is_reported_once() {
-        assert_eq!(
-            lines("crates/train/src/fit.rs", "", "eprintln!(x)").len(),
-            1
-        );
+        assert_eq!(lines("crates/train/src/fit.rs", "", "eprintln!(x)").len(), 1);
         assert!(lines("crates/train/src/fit.rs", "", "my_println!(x)").is_empty());
     }
 
     #[test]
     fn attributes_are_refused_in_tests_too() {
-        assert_eq!(
-            lines("crates/data/tests/read.rs", "#![allow(dead_code)]", ""),
-            [1]
-        );
-        assert_eq!(
-            lines("crates/data/tests/read.rs", "#[ignore = \" \"]", ""),
-            [1]
-        );
+        assert_eq!(lines("crates/data/tests/read.rs", "#![allow(dead_code)]", ""), [1]);
+        assert_eq!(lines("crates/data/tests/read.rs", "#[ignore = \" \"]", ""), [1]);
         assert!(lines("crates/data/tests/read.rs", "x.unwrap()", "").is_empty());
         assert_eq!(lines("xtask/src/main.rs", "", "x.unwrap()"), [1]);
     }

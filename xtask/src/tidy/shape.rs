@@ -10,9 +10,7 @@ const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
 
 /// Names that say nothing of what is inside.
-const EMPTY_NAMES: &[&str] = &[
-    "base", "common", "helper", "helpers", "types", "util", "utils",
-];
+const EMPTY_NAMES: &[&str] = &["base", "common", "helper", "helpers", "types", "util", "utils"];
 
 /// `product` is the masked code without its tests.
 pub fn check(path: &str, text: &str, product: &str) -> Vec<Finding> {
@@ -39,9 +37,7 @@ pub fn check(path: &str, text: &str, product: &str) -> Vec<Finding> {
 }
 
 fn empty_name(path: &str) -> Option<&str> {
-    let parts = path
-        .split('/')
-        .map(|part| part.strip_suffix(".rs").unwrap_or(part));
+    let parts = path.split('/').map(|part| part.strip_suffix(".rs").unwrap_or(part));
     parts.into_iter().find(|part| EMPTY_NAMES.contains(part))
 }
 
@@ -69,11 +65,7 @@ fn functions(code: &str) -> Vec<Function<'_>> {
         }
         let end = open + braces(&rest[open..]);
         let lines = rest[..end].matches('\n').count() + 1;
-        found.push(Function {
-            name: &rest[..length],
-            line: line_at(code, at),
-            lines,
-        });
+        found.push(Function { name: &rest[..length], line: line_at(code, at), lines });
     }
     found
 }
@@ -85,20 +77,14 @@ mod tests {
 
     fn measured(source: &str) -> Vec<(String, usize, usize)> {
         let code = code(source);
-        functions(&code)
-            .iter()
-            .map(|f| (f.name.to_owned(), f.line, f.lines))
-            .collect()
+        functions(&code).iter().map(|f| (f.name.to_owned(), f.line, f.lines)).collect()
     }
 
     #[test]
     fn functions_are_measured_from_fn_to_their_closing_brace() {
         let source = "trait T { fn none(&self); }\nfn one() { \"}\" }\n\
                       fn two(x: [u8; 2]) -> u8\nwhere u8: Copy,\n{\n  // }\n  0\n}\n";
-        assert_eq!(
-            measured(source),
-            [("one".to_owned(), 2, 1), ("two".to_owned(), 3, 6)]
-        );
+        assert_eq!(measured(source), [("one".to_owned(), 2, 1), ("two".to_owned(), 3, 6)]);
     }
 
     #[test]

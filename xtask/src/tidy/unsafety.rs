@@ -4,11 +4,8 @@ use super::Finding;
 use super::mask::{is_word, line_at};
 
 /// Where `unsafe` may stand: the kernels, and the files that map a file into memory.
-const PERMITTED: &[&str] = &[
-    "crates/kernels/",
-    "crates/models/src/load/map.rs",
-    "crates/quant/src/gguf/mapped.rs",
-];
+const PERMITTED: &[&str] =
+    &["crates/kernels/", "crates/models/src/load/map.rs", "crates/quant/src/gguf/mapped.rs"];
 
 /// Lines above an `unsafe` among which its reason is looked for.
 const REACH: usize = 12;
@@ -29,9 +26,7 @@ pub fn check(path: &str, text: &str, code: &str) -> Vec<Finding> {
 }
 
 fn has_reason(lines: &[&str]) -> bool {
-    lines
-        .iter()
-        .any(|line| line.contains("SAFETY:") || line.contains("# Safety"))
+    lines.iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety"))
 }
 
 /// Lines of the keyword in masked code; `unsafe_code` and its like are other words.
@@ -43,10 +38,7 @@ fn unsafe_lines(code: &str) -> Vec<usize> {
         let after = bytes.get(at + WORD.len());
         !before.is_some_and(|&byte| is_word(byte)) && !after.is_some_and(|&byte| is_word(byte))
     };
-    let found = code
-        .match_indices(WORD)
-        .map(|(at, _)| at)
-        .filter(|&at| alone(at));
+    let found = code.match_indices(WORD).map(|(at, _)| at).filter(|&at| alone(at));
     found.map(|at| line_at(code, at)).collect()
 }
 
@@ -58,10 +50,7 @@ mod tests {
     fn unsafe_outside_its_places_is_found() {
         let code = "#[expect(unsafe_code)]\nlet x = unsafe { y };";
         let found = check("crates/data/src/read.rs", code, code);
-        assert_eq!(
-            found.iter().map(|finding| finding.line).collect::<Vec<_>>(),
-            [2]
-        );
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

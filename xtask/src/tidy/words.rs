@@ -3,9 +3,7 @@
 use super::Finding;
 
 /// Endings of the files that are read as text; data sets and vocabularies are not among them.
-const TEXT_ENDINGS: &[&str] = &[
-    ".rs", ".toml", ".md", ".sh", ".py", ".yml", ".jinja", ".ci/run",
-];
+const TEXT_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".sh", ".py", ".yml", ".jinja", ".ci/run"];
 
 /// Text that is not ours to word.
 const EXEMPT: &[&str] = &["LICENSE-APACHE", "LICENSE-MIT", "Cargo.lock"];
@@ -21,11 +19,7 @@ const FOLDERS: &[&str] = &[
 ];
 
 /// Praise where a number should stand; checked in documents and Rust sources.
-const PRAISE: &[&str] = &[
-    concat!("blaz", "ing"),
-    concat!("power", "ful"),
-    concat!("seam", "less"),
-];
+const PRAISE: &[&str] = &[concat!("blaz", "ing"), concat!("power", "ful"), concat!("seam", "less")];
 
 /// The mark of unfinished work, in two pieces as above.
 const MARK: &str = concat!("TO", "DO");
@@ -98,10 +92,7 @@ mod tests {
 
     #[test]
     fn praise_is_found_in_prose_alone() {
-        assert_eq!(
-            check("README.md", &format!("A {} tool", PRAISE[1])).len(),
-            1
-        );
+        assert_eq!(check("README.md", &format!("A {} tool", PRAISE[1])).len(), 1);
         assert!(check("recipes/a.toml", &format!("name = \"{}\"", PRAISE[1])).is_empty());
     }
 

@@ -79,10 +79,10 @@ pub fn answer(
     let renderer = text.renderer(model.arch().max_positions, TooLong::Truncate);
     // A model without a template is continued as it stands.
     let prompt = match (&text.template, messages) {
-        (None, [only]) => {
-            text.tokenizer.encode(&only.content, rekindle_data::Specials::Plain)
-                .map_err(RunError::from)?
-        }
+        (None, [only]) => text
+            .tokenizer
+            .encode(&only.content, rekindle_data::Specials::Plain)
+            .map_err(RunError::from)?,
         _ => renderer.prompt(messages).map_err(RunError::from)?,
     };
     let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens };

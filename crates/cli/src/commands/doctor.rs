@@ -39,7 +39,12 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
             })
         );
     } else {
-        println!("rekindle {} on {}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS);
+        println!(
+            "rekindle {} on {}-{}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH,
+            std::env::consts::OS
+        );
         println!("{threads} threads");
         for (name, check) in &checks {
             match check {

@@ -47,8 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let renderer = ready.text.renderer(section.max_tokens, rekindle_data::TooLong::Truncate);
     let dataset = rows.render(&section, &renderer, arguments.generate)?;
     let pad = pad_id(&ready.text.tokenizer);
-    let stop =
-        Stop { eos: ready.text.stop_ids.clone(), max_new_tokens: arguments.max_new_tokens };
+    let stop = Stop { eos: ready.text.stop_ids.clone(), max_new_tokens: arguments.max_new_tokens };
     let measure = |model: &Decoder| -> Result<Measured> {
         let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, pad, &device);
         let answers = match dataset.questions.as_slice() {

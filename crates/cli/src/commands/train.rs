@@ -107,8 +107,7 @@ pub fn stop_flag() -> Result<Arc<AtomicUsize>> {
         // The order matters: the first signal only arms the exit that the second one takes.
         signal_hook::flag::register_conditional_shutdown(signal, 130, second.clone())
             .context("cannot listen for signals")?;
-        signal_hook::flag::register(signal, second.clone())
-            .context("cannot listen for signals")?;
+        signal_hook::flag::register(signal, second.clone()).context("cannot listen for signals")?;
         signal_hook::flag::register_usize(signal, stop.clone(), signal as usize)
             .context("cannot listen for signals")?;
     }

@@ -167,15 +167,11 @@ pub fn write_model(folder: &Path, vocab: usize) {
     ];
     shapes.extend(layer.map(|(name, shape)| (format!("model.layers.0.{name}.weight"), shape)));
     let mut state = 1_u64;
-    let filled: Vec<_> = shapes
-        .into_iter()
-        .map(|(name, shape)| (name, random(&shape, &mut state), shape))
-        .collect();
-    let views = filled
-        .iter()
-        .map(|(name, bytes, shape)| {
-            (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-        });
+    let filled: Vec<_> =
+        shapes.into_iter().map(|(name, shape)| (name, random(&shape, &mut state), shape)).collect();
+    let views = filled.iter().map(|(name, bytes, shape)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
     let bytes = safetensors::serialize(views, None).unwrap();
     fs::write(folder.join("model.safetensors"), bytes).unwrap();
 }

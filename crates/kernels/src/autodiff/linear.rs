@@ -91,12 +91,10 @@ pub(super) fn lora_linear<B: LlmOps, C: CheckpointStrategy>(
     b: FloatTensor<Autodiff<B, C>>,
     factor: f32,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let prep =
-        LoraLinear.prepare::<C>([x.node(), a.node(), b.node()]).compute_bound().stateful();
+    let prep = LoraLinear.prepare::<C>([x.node(), a.node(), b.node()]).compute_bound().stateful();
     let (x, w) = (x.into_primitive(), w.into_primitive());
     let (a, b) = (a.into_primitive(), b.into_primitive());
-    let (y, u) =
-        lora_linear_forward::<B>(x.clone(), w.clone(), a.clone(), b.clone(), factor);
+    let (y, u) = lora_linear_forward::<B>(x.clone(), w.clone(), a.clone(), b.clone(), factor);
     match prep {
         OpsKind::Tracked(prep) => prep.finish(LoraState { x, w, a, b, u, factor }, y),
         OpsKind::UnTracked(prep) => prep.finish(y),

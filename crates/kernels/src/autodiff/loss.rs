@@ -62,8 +62,7 @@ impl<B: LlmOps> Backward<B, 2> for TokenLogps {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         let (hidden, weight, targets, trained) = ops.state;
-        let (d_hidden, d_weight) =
-            B::token_logps_backward(grad, hidden, weight, targets, trained);
+        let (d_hidden, d_weight) = B::token_logps_backward(grad, hidden, weight, targets, trained);
         let [node_hidden, node_weight] = ops.parents;
         if let Some(node) = node_hidden {
             grads.register::<B>(node.id, d_hidden);

@@ -31,7 +31,12 @@ struct Task<'a> {
 
 impl Task<'_> {
     /// Rows `rows` of head `head` of a `[batch, seq, heads, head_dim]` slice.
-    fn queries<'x>(&self, x: &'x [f32], group: usize, rows: &core::ops::Range<usize>) -> Matrix<'x> {
+    fn queries<'x>(
+        &self,
+        x: &'x [f32],
+        group: usize,
+        rows: &core::ops::Range<usize>,
+    ) -> Matrix<'x> {
         let Sizes { seq, heads, head_dim, .. } = self.sizes;
         let head = self.kv_head * self.sizes.group() + group;
         let start = ((self.batch * seq + rows.start) * heads + head) * head_dim;
@@ -124,7 +129,13 @@ pub(super) fn forward(
         let mut buffer = vec![0.0; BLOCK.min(seq) * sizes.keys];
         for (group, rows, visible) in task.blocks() {
             let scores = &mut buffer[..rows.len() * visible];
-            task.scores(scores, task.queries(q, group, &rows), task.keys(k, visible), &rows, visible);
+            task.scores(
+                scores,
+                task.queries(q, group, &rows),
+                task.keys(k, visible),
+                &rows,
+                visible,
+            );
             let first = group * seq + rows.start;
             dispatch(
                 #[inline(always)]
@@ -161,7 +172,8 @@ pub(super) fn backward(
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let sizes = Sizes::of(saved.q, saved.k);
     let Sizes { batch, seq, keys, heads, kv_heads, head_dim } = sizes;
-    let contiguous = [grad, saved.q, saved.k, saved.v, saved.out, saved.lse].map(|x| x.to_contiguous());
+    let contiguous =
+        [grad, saved.q, saved.k, saved.v, saved.out, saved.lse].map(|x| x.to_contiguous());
     let [grad, q, k, v, out, lse] = contiguous.each_ref().map(floats);
     let inputs = Inputs { grad, q, k, v, out, lse };
     let per_task = sizes.group() * seq * head_dim;
@@ -174,7 +186,10 @@ pub(super) fn backward(
     });
     let d_q = interleave(&d_q, [batch, heads, seq, head_dim]);
     let of_keys = |parts: &[f32]| {
-        tensor(interleave(parts, [batch, kv_heads, keys, head_dim]), [batch, keys, kv_heads, head_dim])
+        tensor(
+            interleave(parts, [batch, kv_heads, keys, head_dim]),
+            [batch, keys, kv_heads, head_dim],
+        )
     };
     (tensor(d_q, [batch, seq, heads, head_dim]), of_keys(&d_k), of_keys(&d_v))
 }

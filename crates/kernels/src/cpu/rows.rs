@@ -170,6 +170,7 @@ pub(super) fn swiglu_backward(
             },
         );
     });
-    let tensor = |values| FlexTensor::from_data(burn::tensor::TensorData::new(values, shape.clone()));
+    let tensor =
+        |values| FlexTensor::from_data(burn::tensor::TensorData::new(values, shape.clone()));
     (tensor(d_gate), tensor(d_up))
 }

@@ -37,10 +37,7 @@ fn rows_agree_with_the_reference() {
     let wanted = rms_norm::reference_backward::<Flex>(g.clone(), x.clone(), gamma, 1e-5);
     same(ours.0, wanted.0);
     same(ours.1, wanted.1);
-    same(
-        Flex::swiglu(x.clone(), g.clone()),
-        swiglu::reference::<Flex>(x.clone(), g.clone()),
-    );
+    same(Flex::swiglu(x.clone(), g.clone()), swiglu::reference::<Flex>(x.clone(), g.clone()));
     let up = random(4, [70, 50]);
     let ours = Flex::swiglu_backward(g.clone(), x.clone(), up.clone());
     let wanted = swiglu::reference_backward::<Flex>(g, x, up);

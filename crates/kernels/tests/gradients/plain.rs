@@ -21,8 +21,7 @@ pub fn ints<const D: usize>(values: &[i32], shape: [usize; D]) -> Tensor<D, Int>
 }
 
 pub fn lora_linear(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, s: f64) -> Tensor<2> {
-    x.clone().matmul(w.transpose())
-        + x.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(s)
+    x.clone().matmul(w.transpose()) + x.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(s)
 }
 
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {

@@ -203,7 +203,8 @@ fn a_large_vocabulary_is_cut_into_chunks() {
         &[n * h, v * h],
         |x| {
             let (hidden, weight) = (x[0].clone().reshape([n, h]), x[1].clone().reshape([v, h]));
-            kernels::linear_cross_entropy(hidden, weight, ints(&targets, [n]), mask()).div_scalar(n as f32)
+            kernels::linear_cross_entropy(hidden, weight, ints(&targets, [n]), mask())
+                .div_scalar(n as f32)
         },
         |x| {
             let (hidden, weight) = (x[0].clone().reshape([n, h]), x[1].clone().reshape([v, h]));

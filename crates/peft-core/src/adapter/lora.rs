@@ -109,7 +109,10 @@ impl LoraConfig {
             return Err(PeftError::OutOfRange {
                 key: "r",
                 found: self.r.to_string(),
-                wanted: format!("at most {} for `{path}`, a [{d_out}, {d_in}] weight", d_in.min(d_out)),
+                wanted: format!(
+                    "at most {} for `{path}`, a [{d_out}, {d_in}] weight",
+                    d_in.min(d_out)
+                ),
             });
         }
         let mut rng = init::generator(seed, "lora_A", path);

@@ -46,9 +46,8 @@ impl RunFolder {
     /// a folder with our marker is ever emptied.
     pub(super) fn open(plan: &Plan, options: &RunOptions) -> Result<Self, RunError> {
         let dir = plan.run_dir.clone();
-        let refuse = |reason: &str| {
-            Err(RunError::Output { path: dir.clone(), reason: reason.to_owned() })
-        };
+        let refuse =
+            |reason: &str| Err(RunError::Output { path: dir.clone(), reason: reason.to_owned() });
         if dir.is_file() {
             return refuse("is a file; set `output` to a folder");
         }
@@ -152,9 +151,8 @@ impl RunFolder {
 }
 
 fn is_occupied(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name() != "run.lock")
-    })
+    fs::read_dir(dir)
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "run.lock"))
 }
 
 /// Removes everything but the lock, the marker last: what a crash leaves is still ours to remove.
