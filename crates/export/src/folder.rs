@@ -58,12 +58,15 @@ impl Pending {
     }
 }
 
-/// Temporary folders are private; an exported one gets the usual permissions.
+/// Temporary folders and files are private; what is exported gets the usual permissions.
 fn make_readable(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        for entry in fs::read_dir(path)? {
+            fs::set_permissions(entry?.path(), fs::Permissions::from_mode(0o644))?;
+        }
     }
     File::open(path)?.sync_all()
 }

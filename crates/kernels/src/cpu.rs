@@ -10,6 +10,8 @@ mod rows;
 mod simd;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;
 
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};

@@ -1,5 +1,6 @@
 //! From the recipe's data section to samples.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rekindle_data::{
@@ -115,6 +116,12 @@ impl Rows {
 }
 
 impl Dataset {
+    /// Training samples whose tokens are those of an earlier one.
+    pub fn duplicates(&self) -> usize {
+        let mut seen = HashSet::new();
+        self.train.iter().filter(|sample| !seen.insert(sample.tokens.as_slice())).count()
+    }
+
     /// The share of training tokens that are targets, 0 to 1.
     pub fn target_share(&self) -> f64 {
         self.target_tokens as f64 / self.total_tokens.max(1) as f64

@@ -114,24 +114,8 @@ impl Plan {
             seed: self.recipe.seed,
             max_nonfinite: 3,
             run_dir: self.run_dir.clone(),
-            extra: serde_json::json!({ "recipe": self.settings(), "data": data_hash }),
+            extra: serde_json::json!({ "recipe": settings(&self.recipe), "data": data_hash }),
         }
-    }
-
-    /// The settings a resumed run must share: the recipe without what may change freely.
-    fn settings(&self) -> Value {
-        let mut settings = serde_json::to_value(&self.recipe).unwrap_or(Value::Null);
-        for free in ["output", "eval", "export"] {
-            if let Some(map) = settings.as_object_mut() {
-                map.remove(free);
-            }
-        }
-        for free in ["eval_steps", "save_steps", "save_total_limit"] {
-            if let Some(map) = settings["train"].as_object_mut() {
-                map.remove(free);
-            }
-        }
-        settings
     }
 
     /// Compares with what a checkpoint was made under.
@@ -140,14 +124,29 @@ impl Plan {
     /// [`RunError::OtherSettings`] with each key that differs, [`RunError::DataChanged`].
     pub fn check_same(&self, extra: &Value, data_hash: &str) -> Result<(), RunError> {
         let mut differences = Vec::new();
-        compare("", &extra["recipe"], &self.settings(), &mut differences);
-        if !differences.is_empty() {
-            return Err(RunError::OtherSettings { path: self.run_dir.clone(), differences });
-        }
+        compare("", &extra["recipe"], &settings(&self.recipe), &mut differences);
+        self.refuse(differences)?;
         if extra["data"].as_str() != Some(data_hash) {
             return Err(RunError::DataChanged { path: self.recipe.data.train.clone() });
         }
         Ok(())
+    }
+
+    /// Compares with the resolved recipe of a run that saved no checkpoint.
+    ///
+    /// # Errors
+    /// [`RunError::OtherSettings`] with each key that differs.
+    pub fn check_same_recipe(&self, old: &Recipe) -> Result<(), RunError> {
+        let mut differences = Vec::new();
+        compare("", &settings(old), &settings(&self.recipe), &mut differences);
+        self.refuse(differences)
+    }
+
+    fn refuse(&self, differences: Vec<String>) -> Result<(), RunError> {
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(RunError::OtherSettings { path: self.run_dir.clone(), differences })
     }
 
     /// The resolved recipe as TOML.
@@ -157,6 +156,22 @@ impl Plan {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(&self.recipe)
     }
+}
+
+/// The settings a resumed run must share: the recipe without what may change freely.
+fn settings(recipe: &Recipe) -> Value {
+    let mut settings = serde_json::to_value(recipe).unwrap_or(Value::Null);
+    for free in ["output", "eval", "export"] {
+        if let Some(map) = settings.as_object_mut() {
+            map.remove(free);
+        }
+    }
+    for free in ["eval_steps", "save_steps", "save_total_limit"] {
+        if let Some(map) = settings["train"].as_object_mut() {
+            map.remove(free);
+        }
+    }
+    settings
 }
 
 fn compare(key: &str, old: &Value, new: &Value, differences: &mut Vec<String>) {

@@ -109,9 +109,7 @@ pub fn run(
     let data_hash = rows.hash.clone();
     let model = OpenModel::open(&recipe.model, recipe.init)?;
     let folder = RunFolder::open(plan, options)?;
-    if let Some(found) = &folder.checkpoint {
-        plan.check_same(&found.saved.extra, &data_hash)?;
-    }
+    check_same(plan, &folder, &data_hash)?;
     let loaded = load(plan, &model, rows, device)?;
     let loader = loader(plan, &loaded.dataset)?;
     let total_steps = plan.total_steps(loader.steps_per_epoch());
@@ -130,7 +128,7 @@ pub fn run(
     if state.step == 0 {
         log.measured(0, &base)?;
     }
-    let mut observer = RunObserver::new(&mut log, &loaded, options, state.step);
+    let mut observer = RunObserver::new(&mut log, &loaded, options, [state.step, total_steps]);
     let outcome =
         fit(state, &Sft, &mut source, &plan.train_plan(total_steps, &data_hash), &mut observer)?;
     if let Some(failure) = observer.failure.take() {
@@ -172,6 +170,15 @@ impl RunSummary {
     }
 }
 
+/// Refuses to continue a run under other settings or with other data than it began with.
+fn check_same(plan: &Plan, folder: &RunFolder, data_hash: &str) -> Result<(), RunError> {
+    match (&folder.checkpoint, folder.earlier_recipe()?) {
+        (Some(found), _) => plan.check_same(&found.saved.extra, data_hash),
+        (None, Some(recipe)) => plan.check_same_recipe(&recipe),
+        (None, None) => Ok(()),
+    }
+}
+
 /// The state to train from: fresh, or the checkpoint's, with `source` at its place in the data.
 fn start(
     plan: &Plan,
@@ -203,8 +210,7 @@ const TERMINATE: usize = 15;
 fn load(plan: &Plan, model: &OpenModel, rows: Rows, device: &Device) -> Result<Loaded, RunError> {
     let recipe = &plan.recipe;
     let text = model.text(recipe.data.template.as_deref())?;
-    let renderer = text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
-    let dataset = rows.render(&recipe.data, &renderer, recipe.eval.generate)?;
+    let dataset = samples(plan, &text, rows)?;
     let tracked = device.clone().autodiff();
     let decoder = model.decoder(recipe.init, recipe.seed, &tracked)?;
     let policy = match plan.lora() {
@@ -216,7 +222,21 @@ fn load(plan: &Plan, model: &OpenModel, rows: Rows, device: &Device) -> Result<L
     Ok(Loaded { text, dataset, policy, stop, pad, device: device.clone().inner() })
 }
 
-fn loader(plan: &Plan, dataset: &Dataset) -> Result<Loader, RunError> {
+/// The rows of `plan` as samples, rendered with the tokenizer and the template of `text`.
+///
+/// # Errors
+/// As [`Rows::render`].
+pub fn samples(plan: &Plan, text: &TextSide, rows: Rows) -> Result<Dataset, RunError> {
+    let recipe = &plan.recipe;
+    let renderer = text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
+    rows.render(&recipe.data, &renderer, recipe.eval.generate)
+}
+
+/// The steps that `plan` trains on, in order: its rows of `dataset`, shuffled by its seed.
+///
+/// # Errors
+/// [`RunError`] where the dataset has no rows to train on.
+pub fn loader(plan: &Plan, dataset: &Dataset) -> Result<Loader, RunError> {
     let train = &plan.recipe.train;
     let samples = dataset.train.clone();
     let loader = Loader::new(
@@ -253,6 +273,11 @@ fn announce(
     if !dataset.rejects.is_empty() {
         let count = dataset.rejects.len();
         log.warn(&format!("{count} rows were left out; rejects.jsonl says which and why"))?;
+    }
+    let duplicates = dataset.duplicates();
+    if duplicates > 0 {
+        let rows = dataset.train.len();
+        log.warn(&format!("{duplicates} of {rows} training rows repeat an earlier row"))?;
     }
     if dataset.truncated > 0 {
         let (cut, max) = (dataset.truncated, plan.recipe.data.max_tokens);

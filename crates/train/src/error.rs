@@ -169,7 +169,7 @@ pub enum LockError {
         pid: String,
     },
     /// The file system refused.
-    #[error("cannot lock `{path}`: {cause}")]
+    #[error("cannot lock `{path}`: {cause}; use a run folder that can be written to")]
     Io {
         /// The lock file.
         path: PathBuf,

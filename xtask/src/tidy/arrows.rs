@@ -113,7 +113,8 @@ fn arrows(package: &Package, allowed: Option<&[&str]>) -> Vec<Finding> {
     };
     let ours = package.dependencies.iter().filter_map(|dependency| {
         let to = dependency.name.strip_prefix(PREFIX)?;
-        let permitted = allowed.contains(&to) || (dependency.dev && to == TESTKIT);
+        // Tests may build what they need from any layer; the crate itself may not.
+        let permitted = allowed.contains(&to) || dependency.dev;
         (!permitted).then_some(to)
     });
     ours.map(|to| {
@@ -204,7 +205,7 @@ mod tests {
         assert!(messages(package("rekindle-train", &[("rekindle-data", false)])).is_empty());
         let found = messages(package("rekindle-train", &[("rekindle-models", false)]));
         assert!(found[0].contains("may not depend on `models`"), "{found:?}");
-        assert_eq!(messages(package("rekindle-train", &[("rekindle-models", true)])).len(), 1);
+        assert!(messages(package("rekindle-train", &[("rekindle-models", true)])).is_empty());
         assert!(messages(package("rekindle-benches", &[("rekindle-models", false)])).is_empty());
     }
 

@@ -1,5 +1,7 @@
 //! `rekindle data`.
 
+mod batches;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -14,6 +16,9 @@ use rekindle_recipe::{OpenModel, RunError};
 pub enum Command {
     /// Shows the first rows as the model will see them, with the trained tokens marked.
     Preview(Preview),
+    /// Writes the rows of a recipe's first steps as the loop gets them.
+    #[command(hide = true)]
+    Batches(batches::Arguments),
 }
 
 /// Arguments of `rekindle data preview`.
@@ -43,8 +48,10 @@ pub struct Preview {
 
 /// Runs a command on datasets.
 pub fn run(command: &Command) -> Result<u8> {
-    let Command::Preview(arguments) = command;
-    preview(arguments)
+    match command {
+        Command::Preview(arguments) => preview(arguments),
+        Command::Batches(arguments) => batches::run(arguments),
+    }
 }
 
 fn preview(arguments: &Preview) -> Result<u8> {

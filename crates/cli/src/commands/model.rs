@@ -1,5 +1,7 @@
 //! `rekindle model`.
 
+mod logits;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -12,6 +14,9 @@ use rekindle_recipe::{OpenModel, RunError};
 pub enum Command {
     /// Says what a model is: architecture, tokenizer, template, tensors.
     Inspect(Inspect),
+    /// Writes what the model computes for some tokens, to compare it with other programs.
+    #[command(hide = true)]
+    Logits(logits::Arguments),
 }
 
 /// Arguments of `rekindle model inspect`.
@@ -29,8 +34,10 @@ pub struct Inspect {
 
 /// Runs a command on models.
 pub fn run(command: &Command) -> Result<u8> {
-    let Command::Inspect(arguments) = command;
-    inspect(arguments)
+    match command {
+        Command::Inspect(arguments) => inspect(arguments),
+        Command::Logits(arguments) => logits::run(arguments),
+    }
 }
 
 fn inspect(arguments: &Inspect) -> Result<u8> {

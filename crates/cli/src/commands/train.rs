@@ -1,6 +1,6 @@
 //! `rekindle train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -75,14 +75,19 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 fn plan(arguments: &Arguments) -> Result<(Plan, String)> {
-    let name = arguments.recipe.display().to_string();
-    let text = super::read(&arguments.recipe)?;
     let mut assignments = arguments.set.clone();
     if let Some(output) = &arguments.output {
         assignments.push(format!("output={:?}", output.display().to_string()));
     }
+    resolve(&arguments.recipe, assignments)
+}
+
+/// The plan of the recipe at `path` with `assignments` made to it, and the recipe's text.
+pub fn resolve(path: &Path, assignments: Vec<String>) -> Result<(Plan, String)> {
+    let name = path.display().to_string();
+    let text = super::read(path)?;
     let (recipe, text) = set::parse(&text, &name, &assignments).map_err(RunError::from)?;
-    let stem = arguments.recipe.file_stem().map(|it| it.to_string_lossy().into_owned());
+    let stem = path.file_stem().map(|it| it.to_string_lossy().into_owned());
     let plan = Plan::resolve(recipe, &stem.unwrap_or_else(|| "run".to_owned()));
     Ok((plan.map_err(|error| at_their_place(error, &text, &name))?, text))
 }

@@ -30,7 +30,8 @@ pub struct TrainSection {
     pub max_grad_norm: f64,
     /// Steps between evaluations; one at the end is always made if there are validation rows.
     pub eval_steps: Option<u64>,
-    /// Steps between checkpoints; one at the end is always written.
+    /// Steps between checkpoints, with one more at the end; if not given, a checkpoint is written
+    /// only when the run is stopped.
     pub save_steps: Option<u64>,
     /// Number of checkpoints kept; older ones are deleted once a newer one is safe.
     pub save_total_limit: usize,

@@ -12,6 +12,7 @@ use super::{Measured, RunOptions};
 use crate::error::RunError;
 use crate::events::EventLog;
 use crate::plan::Plan;
+use crate::recipe::Recipe;
 
 /// Marks a folder as a run of ours.
 const MARKER: &str = "plan.toml";
@@ -79,6 +80,17 @@ impl RunFolder {
             }),
         };
         Ok(Self { dir, checkpoint, resumed, replaces, _lock: lock })
+    }
+
+    /// The resolved recipe of the run to be continued; none for a new run.
+    pub(super) fn earlier_recipe(&self) -> Result<Option<Recipe>, RunError> {
+        if !self.resumed {
+            return Ok(None);
+        }
+        let path = self.dir.join(MARKER);
+        let text = fs::read_to_string(&path)
+            .map_err(|source| RunError::Io { path: path.clone(), source })?;
+        Ok(Some(Recipe::parse(&text, &path.display().to_string())?))
     }
 
     /// Removes the run that this one replaces, once this one is known to be able to start.

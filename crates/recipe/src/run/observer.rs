@@ -54,19 +54,20 @@ pub(super) struct RunObserver<'a, 'l> {
     loaded: &'a Loaded,
     options: &'a RunOptions,
     last_step: u64,
+    total_steps: u64,
     /// A log that could not be written; the run stops for it.
     pub failure: Option<RunError>,
 }
 
 impl<'a, 'l> RunObserver<'a, 'l> {
-    /// An observer of a run that continues after `last_step`.
+    /// An observer of a run that continues after `last_step` of `total_steps`.
     pub(super) fn new(
         log: &'a mut Log<'l>,
         loaded: &'a Loaded,
         options: &'a RunOptions,
-        last_step: u64,
+        [last_step, total_steps]: [u64; 2],
     ) -> Self {
-        Self { log, loaded, options, last_step, failure: None }
+        Self { log, loaded, options, last_step, total_steps, failure: None }
     }
 
     fn tell(&mut self, event: &Event) {
@@ -93,6 +94,10 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
     }
 
     fn evaluate(&mut self, step: u64, policy: &Decoder) -> Result<(), TrainError> {
+        // The finished model is measured in full after the loop.
+        if step == self.total_steps {
+            return Ok(());
+        }
         let model = policy.valid();
         let Loaded { dataset, pad, device, .. } = self.loaded;
         let loss = rekindle_eval::loss(&model, &dataset.validation, EVAL_ROWS, *pad, device);

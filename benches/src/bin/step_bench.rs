@@ -1,0 +1,111 @@
+//! Times whole training steps and prints one line of JSON.
+
+use std::fs;
+
+use anyhow::Result;
+use clap::Parser;
+use rekindle_benches::{Flops, Method, Shape, Workload, device};
+use rekindle_peft_core::LoraConfig;
+use rekindle_train::StepReport;
+use serde_json::{Value, json};
+
+/// Times whole training steps on random weights and tokens.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Shape of the model.
+    #[arg(long, value_enum, default_value = "smollm2-135m")]
+    shape: Shape,
+    /// What is trained.
+    #[arg(long, value_enum, default_value = "lora")]
+    method: Method,
+    /// Tokens of a row that the forward pass sees.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    seq: u32,
+    /// Rows of the batch.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Steps before the clock counts.
+    #[arg(long, default_value_t = 2)]
+    warmup: u32,
+    /// Steps that count.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Device: flex, ndarray, cuda:N, vulkan:N or wgpu:N, as far as built in.
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// Rank of the adapters.
+    #[arg(long, default_value_t = 16)]
+    r: usize,
+    /// Numerator of the adapters' scale.
+    #[arg(long, default_value_t = 32.0)]
+    alpha: f64,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let device = device::parse(&args.device)?;
+    let lora = LoraConfig { r: args.r, lora_alpha: args.alpha, ..LoraConfig::default() };
+    let size = [args.batch as usize, args.seq as usize];
+    let workload = Workload::new(&args.shape.arch(), args.method, &lora, size, &device)?;
+    let (_, reports) = workload.run(u64::from(args.warmup) + u64::from(args.steps))?;
+    println!("{}", result(&args, &reports));
+    Ok(())
+}
+
+/// The line that is printed; `reports` holds the warm-up and then at least one step.
+fn result(args: &Args, reports: &[StepReport]) -> Value {
+    let timed = &reports[args.warmup as usize..];
+    let seconds = median(timed.iter().map(|report| report.seconds).collect());
+    let tokens_per_s = f64::from(args.batch) * f64::from(args.seq) / seconds;
+    let flops = Flops::of(&args.shape.arch(), args.seq as usize, args.r).per_token(args.method);
+    let (first, last) = (&reports[0], &reports[reports.len() - 1]);
+    json!({
+        "impl": "rekindle",
+        "shape": args.shape.name(),
+        "method": match args.method { Method::Lora => "lora", Method::Full => "full" },
+        "seq": args.seq,
+        "batch": args.batch,
+        "device": args.device,
+        "ms_per_step": rounded(seconds * 1e3, 3),
+        "tokens_per_s": rounded(tokens_per_s, 2),
+        "model_tflops": rounded(flops * tokens_per_s / 1e12, 5),
+        "peak_rss_gib": peak_rss_gib().map(|gib| rounded(gib, 3)),
+        "loss_first": first.loss,
+        "loss_last": last.loss,
+        "grad_norm_last": last.grad_norm,
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 => (values[middle - 1] + values[middle]) / 2.0,
+        _ => values[middle],
+    }
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let factor = 10f64.powi(digits);
+    (value * factor).round() / factor
+}
+
+/// Most memory that the process ever held, in GiB; `None` where the system does not tell.
+fn peak_rss_gib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_count_lies_between_the_middle_two() {
+        assert_eq!(median(vec![4.0, 1.0, 3.0]), 3.0);
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+}

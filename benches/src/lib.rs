@@ -1,0 +1,15 @@
+//! What the benchmarks share: model shapes with their FLOP counts, devices by name, and whole
+//! training steps on random weights and tokens.
+//!
+//! The crate measures the library's own public functions and refuses to know any of its
+//! internals; nothing is downloaded, nothing depends on it. What each benchmark measures, in
+//! which unit and against what, is in the package's README. Start reading at [`Workload`].
+
+pub mod device;
+pub mod flops;
+pub mod shape;
+pub mod workload;
+
+pub use flops::Flops;
+pub use shape::Shape;
+pub use workload::{Method, Workload};

@@ -1,0 +1,10 @@
+//! Every public operation against the same mathematics in plain tensor operations, whose gradients
+//! are Burn's own, against finite differences, and against the laws it must obey.
+
+mod attention;
+mod comparison;
+mod linear;
+mod loss;
+mod rms_norm;
+mod rope;
+mod swiglu;
