@@ -164,12 +164,13 @@ mod tests {
             let arch = Shape::Tiny.arch();
             let lora = LoraConfig::default();
             let device = Device::flex();
-            let workload = Workload::new(&arch, method, &lora, [2, 8], &device).unwrap();
-            let (workload, first) = workload.run(2).unwrap();
-            let (_, more) = workload.run(3).unwrap();
-            assert_eq!(more.last().unwrap().step, 5);
+            let workload =
+                Workload::new(&arch, method, &lora, [2, 8], &device).expect("the shape is valid");
+            let (workload, first) = workload.run(2).expect("the shape is valid");
+            let (_, more) = workload.run(3).expect("the shape is valid");
+            assert_eq!(more.last().expect("the shape is valid").step, 5);
             assert_eq!(first[0].units, 16);
-            assert!(more.last().unwrap().loss < first[0].loss, "{method:?}");
+            assert!(more.last().expect("the shape is valid").loss < first[0].loss, "{method:?}");
         }
     }
 

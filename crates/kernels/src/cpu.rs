@@ -9,8 +9,6 @@ mod linear_cross_entropy;
 mod rows;
 mod simd;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod view_tests;
 
 use burn::backend::Flex;

@@ -49,7 +49,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokenizers", &["rekindle-data"]),
     ("minijinja", &["rekindle-data"]),
     ("minijinja-contrib", &["rekindle-data"]),
-    ("clap", &["rekindle-cli"]),
+    ("clap", &["rekindle-cli", "rekindle-benches"]),
     ("indicatif", &["rekindle-cli"]),
     ("signal-hook", &["rekindle-cli"]),
     ("toml", &["rekindle-recipe"]),
@@ -59,7 +59,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["rekindle-cli", "rekindle-benches", "xtask"]),
     ("burn-cubecl", &["rekindle-kernels"]),
     ("burn-flex", &["rekindle-kernels"]),
-    ("cubecl", &["rekindle-kernels", "rekindle-cli"]),
+    ("cubecl", &["rekindle-kernels", "rekindle-cli", "rekindle-benches"]),
 ];
 
 /// Features of Burn that link a backend.
