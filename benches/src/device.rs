@@ -6,6 +6,8 @@ use burn::tensor::Device;
 /// The names that [`parse`] knows; each is there only if its feature is built in.
 pub const NAMES: &str = "flex, ndarray, cuda:N, vulkan:N or wgpu:N";
 
+const KNOWN: [&str; 5] = ["flex", "ndarray", "cuda", "vulkan", "wgpu"];
+
 /// The plain (not autodiff) device that `name` means, such as `flex` or `cuda:0`.
 ///
 /// # Errors
@@ -26,7 +28,7 @@ pub fn parse(name: &str) -> Result<Device> {
         "vulkan" => Ok(Device::vulkan(gpu(index))),
         #[cfg(feature = "wgpu")]
         "wgpu" => Ok(Device::wgpu(gpu(index))),
-        "flex" | "ndarray" | "cuda" | "vulkan" | "wgpu" => bail!(
+        _ if KNOWN.contains(&kind) => bail!(
             "device `{name}` (index {index}) is not in this build; build with `--features {kind}`"
         ),
         _ => bail!("device `{name}` is unknown; wanted {NAMES}"),

@@ -261,8 +261,14 @@ mod tests {
         let offsets = vec![0..4, 5..9, 9..12, 9..12, 12..13];
         let encoded = Encoded { ids: vec![0; 5], offsets };
         // The second token is reported from 5 but covers the blank at 4.
-        assert_eq!(targets(&encoded, &[4..12]), [false, true, true, true, false]);
-        assert_eq!(targets(&encoded, &[5..12]), [false, false, true, true, false]);
+        assert_eq!(
+            targets(&encoded, std::slice::from_ref(&(4..12))),
+            [false, true, true, true, false]
+        );
+        assert_eq!(
+            targets(&encoded, std::slice::from_ref(&(5..12))),
+            [false, false, true, true, false]
+        );
         assert_eq!(targets(&encoded, &[0..1, 12..13]), [true, false, false, false, true]);
     }
 }

@@ -165,7 +165,6 @@ pub(crate) fn reference<B: Backend>(
 
 /// With `p = exp(scores − lse)` and `δ = rowsum(grad ⊙ out)`: `dv = pᵀ·grad`,
 /// `ds = p ⊙ (grad·vᵀ − δ)`, `dq = scale · ds·k`, `dk = scale · dsᵀ·q`.
-#[expect(clippy::too_many_arguments, reason = "the operands of attention's gradient")]
 pub(crate) fn reference_backward<B: Backend>(
     grad: FloatTensor<B>,
     q: FloatTensor<B>,

@@ -124,7 +124,6 @@ pub trait LlmOps: Backend {
 
     /// Gradients of [`LlmOps::attention`] to `q`, `k` and `v`.
     #[cfg_attr(feature = "cube", fusion(default))]
-    #[expect(clippy::too_many_arguments, reason = "the operands of attention's gradient")]
     fn attention_backward(
         grad: FloatTensor<Self>,
         q: FloatTensor<Self>,

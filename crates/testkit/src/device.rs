@@ -10,6 +10,7 @@ const VARIABLE: &str = "REKINDLE_TEST_DEVICE";
 /// # Panics
 ///
 /// If the variable names a device whose feature is not switched on.
+#[expect(clippy::disallowed_methods, reason = "the test device is chosen outside the tests")]
 pub fn device() -> Device {
     let name = std::env::var(VARIABLE).unwrap_or_else(|_| "flex".to_string());
     named(&name).unwrap_or_else(|| {

@@ -132,7 +132,7 @@ pub(super) fn encode(tokenizer: &Tokenizer, clean: &Clean) -> Result<Encoded, To
     };
     let (mut parsed_from, mut stretch_from) = (0, 0);
     let ours = template_specials(text, breaks, tokenizer.special_texts());
-    for special in ours.into_iter().chain([text.len()..text.len()]) {
+    for special in ours.into_iter().chain(std::iter::once(text.len()..text.len())) {
         let stretch = stretch_from..special.start;
         if breaks.iter().any(|at| stretch.contains(at)) {
             add(parsed_from..stretch.start, Specials::Parse)?;

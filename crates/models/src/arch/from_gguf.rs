@@ -36,9 +36,7 @@ impl Arch {
             head_dim,
             intermediate: required(file, "llama.feed_forward_length")?,
             vocab: vocab(file)?,
-            norm_eps: file
-                .f32("llama.attention.layer_norm_rms_epsilon")?
-                .map_or(1e-6, |eps| shortest(eps)),
+            norm_eps: file.f32("llama.attention.layer_norm_rms_epsilon")?.map_or(1e-6, shortest),
             rope: RopeSpec {
                 theta: file.f32("llama.rope.freq_base")?.map_or(10_000.0, f64::from),
                 scaling: scaling(file)?,
