@@ -3,6 +3,7 @@
 //! Each rule is a function from text or metadata to findings; this module feeds them the checkout.
 
 pub mod arrows;
+mod gated;
 mod mask;
 mod papers;
 mod patterns;
@@ -48,36 +49,46 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     let mut findings = arrows::check(&workspace.packages()?);
     findings.extend(provenance::check(workspace, &files)?);
     let mut sources = Vec::new();
-    for path in &files {
-        if !words::is_text(path) {
-            continue;
-        }
+    for path in files.iter().filter(|path| words::is_text(path)) {
         let Some(text) = workspace.read(path)? else {
             findings.push(Finding::new(path, 0, "the file is no UTF-8 text"));
             continue;
         };
         findings.extend(words::check(path, &text));
         if path.ends_with(".rs") {
-            findings.extend(source(path, &text));
-            sources.push(text);
+            sources.push(Source { path: path.clone(), code: mask::code(&text), text });
         }
+    }
+    let gated: Vec<String> =
+        sources.iter().flat_map(|source| gated::files(&source.path, &source.code)).collect();
+    for source in &sources {
+        findings.extend(source.check(is_test(&source.path) || gated.contains(&source.path)));
     }
     if files.iter().any(|path| path == PAPERS)
         && let Some(table) = workspace.read(PAPERS)?
     {
-        findings.extend(papers::check(PAPERS, &table, &files, &sources));
+        let texts: Vec<&str> = sources.iter().map(|source| source.text.as_str()).collect();
+        findings.extend(papers::check(PAPERS, &table, &files, &texts));
     }
     report(findings, files.len())
 }
 
-/// The rules for one Rust file.
-fn source(path: &str, text: &str) -> Vec<Finding> {
-    let code = mask::code(text);
-    let product = if is_test(path) { String::new() } else { mask::without_tests(&code) };
-    let mut findings = shape::check(path, text, &product);
-    findings.extend(patterns::check(path, &code, &product));
-    findings.extend(unsafety::check(path, text, &code));
-    findings
+/// One Rust file.
+struct Source {
+    path: String,
+    text: String,
+    /// The text without comments and literals.
+    code: String,
+}
+
+impl Source {
+    fn check(&self, is_test: bool) -> Vec<Finding> {
+        let product = if is_test { String::new() } else { mask::without_tests(&self.code) };
+        let mut findings = shape::check(&self.path, &self.text, &product);
+        findings.extend(patterns::check(&self.path, &self.code, &product));
+        findings.extend(unsafety::check(&self.path, &self.text, &self.code));
+        findings
+    }
 }
 
 /// True for a file that holds tests alone.
@@ -112,8 +123,13 @@ mod checks {
         let call = ".unwrap()";
         let text =
             format!("fn f() {{ x{call}; }}\n#[cfg(test)]\nmod t {{ fn g() {{ x{call}; }} }}\n");
-        let found = source("crates/data/src/read.rs", &text);
-        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [1]);
-        assert!(source("crates/data/tests/read.rs", &text).is_empty());
+        let source = Source {
+            path: "crates/data/src/read.rs".to_owned(),
+            code: mask::code(&text),
+            text: text.clone(),
+        };
+        let lines: Vec<usize> = source.check(false).iter().map(|finding| finding.line).collect();
+        assert_eq!(lines, [1]);
+        assert!(source.check(true).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use super::Finding;
 
 /// `files` are the checkout's paths, `sources` the texts of its Rust files.
-pub fn check(path: &str, table: &str, files: &[String], sources: &[String]) -> Vec<Finding> {
+pub fn check(path: &str, table: &str, files: &[String], sources: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in (1..).zip(table.lines()) {
         let Some([_, _, file, test]) = row(line) else {
@@ -38,7 +38,7 @@ mod tests {
     fn rows_must_name_what_exists() {
         let table = "| paper | equation | file | test |\n| --- | --- | --- | --- |\n\
                      | A | 1 | `a.rs` | `a_holds` |\n| B | 2 | `b.rs` | `b_holds` |\n";
-        let found = check("p.md", table, &["a.rs".to_owned()], &["fn a_holds() {}".to_owned()]);
+        let found = check("p.md", table, &["a.rs".to_owned()], &["fn a_holds() {}"]);
         assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [4, 4]);
     }
 }
