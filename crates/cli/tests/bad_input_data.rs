@@ -117,3 +117,16 @@ fn bad_data_leave_an_earlier_run_as_it_was() {
     world.train(&["--overwrite"]).ended(3, &["line 1"]);
     assert!(world.files("run") == before, "a run that cannot start must not delete another");
 }
+
+#[test]
+fn a_row_dropped_for_its_length_is_no_bad_row() {
+    let world = World::new();
+    let mut rows = rows();
+    let long = "on and on ".repeat(200);
+    rows.push(format!("{}\n", chat(&[("user", &long), ("assistant", "Yes.")])));
+    fs::write(world.path("rows.jsonl"), rows.concat()).unwrap();
+    let drop = ["--set", "data.too_long=drop"];
+    world.train(&drop).ended(0, &["1 rows were left out", "Succeeded"]);
+    let rejects = fs::read_to_string(world.path("run/rejects.jsonl")).unwrap();
+    assert!(rejects.contains("\"line\":19"), "{rejects}");
+}

@@ -182,7 +182,12 @@ fn keep(
     found: Vec<Reject>,
     rejects: &mut Vec<(PathBuf, Reject)>,
 ) -> Result<(), RunError> {
-    if !found.is_empty() && section.on_bad_row == OnBadRow::Fail {
+    // A row that the recipe says to drop for its length is no fault of the row.
+    let dropped = |it: &Reject| {
+        section.too_long == recipe::TooLong::Drop && matches!(it.reason, RowError::TooLong { .. })
+    };
+    let faulty = found.iter().any(|reject| !dropped(reject));
+    if faulty && section.on_bad_row == OnBadRow::Fail {
         return Err(RunError::BadRows { path: path.to_owned(), rows, rejects: found });
     }
     rejects.extend(found.into_iter().map(|reject| (path.to_owned(), reject)));

@@ -274,6 +274,9 @@ fn announce(
         let count = dataset.rejects.len();
         log.warn(&format!("{count} rows were left out; rejects.jsonl says which and why"))?;
     }
+    if !plan.recipe.exports_adapter() && !plan.recipe.export.merged {
+        log.warn("no model will be written; set `export.merged = true` to keep the result")?;
+    }
     let duplicates = dataset.duplicates();
     if duplicates > 0 {
         let rows = dataset.train.len();
