@@ -60,8 +60,9 @@ fn check_values(model: &Decoder, path: &str, tolerance: f64) {
         let name = format!("hidden_{index:02}");
         if file.tensor(&name).is_ok() {
             let state: Vec<f32> = state.into_data().try_to_vec().unwrap();
-            // SmolLM2 has one activation of 22,552, where two neighbouring f32 are 2e-3 apart.
-            assert_close(&state, &floats(&file, &name), 1e-6, tolerance);
+            // One number of SmolLM2's first token grows to 22,552, where neighbouring f32 are 2e-3
+            // apart, and shrinks again in later layers: its error is that of the largest value.
+            assert_close(&state, &floats(&file, &name), 5e-6, tolerance);
             checked += 1;
         }
     }
