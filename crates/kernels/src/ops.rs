@@ -22,13 +22,13 @@ use crate::{attention, linear, linear_cross_entropy, rms_norm, rope, swiglu};
 )]
 pub trait LlmOps: Backend {
     /// `x · wᵀ` for `x [n, d_in]` and `w [d_out, d_in]`: `[n, d_out]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn project(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(x, Self::float_transpose(w))
     }
 
     /// `a · b + c · d` for matrices: two products into one result.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn matmul_sum(
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
@@ -39,7 +39,7 @@ pub trait LlmOps: Backend {
     }
 
     /// `x · wᵀ + scale · (x · aᵀ) · bᵀ` for `a [rank, d_in]` and `b [d_out, rank]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn lora_linear(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -51,13 +51,13 @@ pub trait LlmOps: Backend {
     }
 
     /// RMSNorm over the last dimension of `x [n, hidden]` with gain `gamma [hidden]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
         rms_norm::reference::<Self>(x, gamma, eps)
     }
 
     /// Gradients of [`LlmOps::rms_norm`] to `x` and `gamma`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn rms_norm_backward(
         grad: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -69,7 +69,7 @@ pub trait LlmOps: Backend {
 
     /// Half-rotation RoPE of `x [batch, seq, heads, head_dim]` by `cos`, `sin`
     /// `[batch or 1, seq, 1, head_dim / 2]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn rope(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -79,13 +79,13 @@ pub trait LlmOps: Backend {
     }
 
     /// `silu(gate) ⊙ up`, elementwise.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         swiglu::reference::<Self>(gate, up)
     }
 
     /// Gradients of [`LlmOps::swiglu`] to `gate` and `up`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn swiglu_backward(
         grad: FloatTensor<Self>,
         gate: FloatTensor<Self>,
@@ -98,7 +98,7 @@ pub trait LlmOps: Backend {
     ///
     /// `q [batch, seq, heads, head_dim]`, `k`, `v [batch, keys, kv_heads, head_dim]`,
     /// `segments [batch, keys]`: `[batch, seq, heads, head_dim]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -111,7 +111,7 @@ pub trait LlmOps: Backend {
 
     /// [`LlmOps::attention`] with the log-sum-exp of each row of scores,
     /// `[batch, heads, seq, 1]`, which the backward pass needs.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn attention_forward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -123,7 +123,7 @@ pub trait LlmOps: Backend {
     }
 
     /// Gradients of [`LlmOps::attention`] to `q`, `k` and `v`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn attention_backward(
         grad: FloatTensor<Self>,
         q: FloatTensor<Self>,
@@ -138,7 +138,7 @@ pub trait LlmOps: Backend {
     }
 
     /// `Σ maskᵢ · −log softmax(hiddenᵢ · weightᵀ)[targetᵢ]`: `[1]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -150,7 +150,7 @@ pub trait LlmOps: Backend {
 
     /// [`LlmOps::linear_cross_entropy`] with its gradient to `hidden` and, where `train_weight`,
     /// to `weight` (otherwise a `[1, 1]` zero).
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn linear_cross_entropy_grad(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -162,7 +162,7 @@ pub trait LlmOps: Backend {
     }
 
     /// `log softmax(hiddenᵢ · weightᵀ)[targetᵢ]` of every token: `[n]`, in nats.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn token_logps(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -173,7 +173,7 @@ pub trait LlmOps: Backend {
 
     /// Gradients of [`LlmOps::token_logps`] to `hidden` and, where `train_weight`, to `weight`
     /// (otherwise a `[1, 1]` zero), for the gradient `grad [n]`.
-    #[cfg_attr(feature = "cube", fusion(default))]
+    #[fusion(default)]
     fn token_logps_backward(
         grad: FloatTensor<Self>,
         hidden: FloatTensor<Self>,
