@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use clap::ValueEnum;
 use rekindle_align::Sft;
-use rekindle_data::{Sample, TokenBatch, collate};
+use rekindle_data::{Padding, Sample, TokenBatch, collate};
 use rekindle_models::{Arch, Decoder};
 use rekindle_peft_core::{LoraConfig, init};
 use rekindle_train::{
@@ -111,7 +111,7 @@ fn random_batch(vocab: usize, [batch, seq]: [usize; 2], device: &Device) -> Toke
             }
         })
         .collect();
-    collate(&rows.iter().collect::<Vec<_>>(), 0, device)
+    collate(&rows.iter().collect::<Vec<_>>(), Padding { id: 0, multiple: 1 }, device)
 }
 
 /// A source that never ends and always gives one batch.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rekindle_data::{self as data, Loader, TokenBatch};
+use rekindle_data::{self as data, Loader, Padding, TokenBatch};
 use rekindle_models::CausalLm;
 use rekindle_train::{Cursor, LossSum, Objective, SourceError, Step, StepSource};
 
@@ -30,14 +30,14 @@ impl<M: CausalLm> Objective<M> for Sft {
 #[derive(Debug)]
 pub struct SftSource {
     loader: Loader,
-    pad: u32,
+    padding: Padding,
     device: Device,
 }
 
 impl SftSource {
-    /// Steps from `loader`, padded with `pad`, on the plain (not autodiff) `device`.
-    pub fn new(loader: Loader, pad: u32, device: Device) -> Self {
-        Self { loader, pad, device }
+    /// Steps from `loader`, padded as `padding` says, on the plain (not autodiff) `device`.
+    pub fn new(loader: Loader, padding: Padding, device: Device) -> Self {
+        Self { loader, padding, device }
     }
 }
 
@@ -47,7 +47,7 @@ impl<M: Module> StepSource<M, TokenBatch> for SftSource {
         let samples = self.loader.samples();
         let collate = |rows: Vec<usize>| {
             let rows: Vec<_> = rows.into_iter().map(|row| &samples[row]).collect();
-            data::collate(&rows, self.pad, &self.device)
+            data::collate(&rows, self.padding, &self.device)
         };
         Ok(Some(Step { micro: micro.into_iter().map(collate).collect() }))
     }

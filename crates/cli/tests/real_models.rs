@@ -2,6 +2,8 @@
 //!
 //! Run by `cargo xtask real`, which names the folder of reference values and the model.
 
+#![expect(clippy::disallowed_methods, reason = "`cargo xtask real` names the files")]
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor, TensorData};
@@ -45,6 +47,29 @@ fn input(file: &SafeTensors<'_>) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, [1, len]), &device())
 }
 
+/// Above this a value is one of SmolLM2's massive activations.
+const MASSIVE: f32 = 1000.0;
+
+/// A millionth of SmolLM2's largest activation, 22,552.
+const MASSIVE_TOLERANCE: f64 = 0.0226;
+
+/// Every value within `tolerance`, but for at most two massive ones.
+///
+/// In layers 12 to 29 two numbers grow to 22,552, where neighbouring f32 are 0.002 apart. Against
+/// the same model in f64, transformers' own values are off by up to 0.0066 there (0.0106 on
+/// another processor) and ours by up to 0.024: one product sums two terms of 5,824 and 16,591 and
+/// a thousand small ones, and the order decides (one after the other is off by 0.009).
+fn check_state(found: &[f32], wanted: &[f32], tolerance: f64) {
+    assert_eq!(found.len(), wanted.len());
+    let pairs = found.iter().zip(wanted);
+    let (massive, ordinary): (Vec<_>, Vec<_>) = pairs.partition(|(_, w)| w.abs() > MASSIVE);
+    assert!(massive.len() <= 2, "{} massive activations", massive.len());
+    for (pairs, tolerance) in [(ordinary, tolerance), (massive, MASSIVE_TOLERANCE)] {
+        let (found, wanted): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+        assert_close(&found, &wanted, 0.0, tolerance);
+    }
+}
+
 /// Logits and every hidden state within `tolerance` of the file's.
 fn check_values(model: &Decoder, path: &str, tolerance: f64) {
     let bytes = std::fs::read(shared(path)).unwrap();
@@ -60,9 +85,7 @@ fn check_values(model: &Decoder, path: &str, tolerance: f64) {
         let name = format!("hidden_{index:02}");
         if file.tensor(&name).is_ok() {
             let state: Vec<f32> = state.into_data().try_to_vec().unwrap();
-            // One number of SmolLM2's first token grows to 22,552, where neighbouring f32 are 2e-3
-            // apart, and shrinks again in later layers: its error is that of the largest value.
-            assert_close(&state, &floats(&file, &name), 5e-6, tolerance);
+            check_state(&state, &floats(&file, &name), tolerance);
             checked += 1;
         }
     }

@@ -20,7 +20,31 @@ pub struct TokenBatch {
     pub n_targets: usize,
 }
 
-/// The batch of the given samples, padded on the right with `pad` to the longest of them.
+/// How the rows of a batch are brought to one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Padding {
+    /// The id that padding is filled with.
+    pub id: u32,
+    /// Rows are padded until the number of tokens that predict another, one less than a row has,
+    /// is a multiple of this; with 1 the longest row is not padded.
+    pub multiple: usize,
+}
+
+impl Padding {
+    /// Padding with the tokenizer's own id, else its end-of-text, else 0.
+    ///
+    /// Any id is as good as another, as padding is masked by length.
+    #[must_use]
+    pub fn new(tokenizer: &Tokenizer, multiple: usize) -> Self {
+        Self { id: tokenizer.pad().or(tokenizer.eos()).unwrap_or(0), multiple }
+    }
+
+    fn padded(self, longest: usize) -> usize {
+        (longest - 1).next_multiple_of(self.multiple.max(1)) + 1
+    }
+}
+
+/// The batch of the given samples, padded on the right to the longest of them or a little more.
 ///
 /// What is padding is told by `segment` and by length, never by the id, so a padding id that is
 /// also the end-of-text id does not hide a real end-of-text from the loss.
@@ -28,11 +52,12 @@ pub struct TokenBatch {
 /// # Panics
 /// If there is no sample, or none has a token: the loader gives neither.
 #[must_use]
-pub fn collate(samples: &[&Sample], pad: u32, device: &Device) -> TokenBatch {
+pub fn collate(samples: &[&Sample], padding: Padding, device: &Device) -> TokenBatch {
     let batch = samples.len();
-    let seq = samples.iter().map(|sample| sample.tokens.len()).max().unwrap_or(0);
-    assert!(seq > 0, "a batch has at least one token");
-    let mut ids = vec![pad as i32; batch * seq];
+    let longest = samples.iter().map(|sample| sample.tokens.len()).max().unwrap_or(0);
+    assert!(longest > 0, "a batch has at least one token");
+    let seq = padding.padded(longest);
+    let mut ids = vec![padding.id as i32; batch * seq];
     let mut segment = vec![0_i32; batch * seq];
     let mut mask = vec![0_f32; batch * seq];
     let mut n_targets = 0;
@@ -56,14 +81,6 @@ pub fn collate(samples: &[&Sample], pad: u32, device: &Device) -> TokenBatch {
     }
 }
 
-/// The id that padding is filled with: the tokenizer's own, else its end-of-text, else 0.
-///
-/// Any id is as good as another, as padding is masked by length.
-#[must_use]
-pub fn pad_id(tokenizer: &Tokenizer) -> u32 {
-    tokenizer.pad().or(tokenizer.eos()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,12 +95,24 @@ mod tests {
         // 9 is the padding id and also a real, trained token.
         let long = sample(&[4, 5, 9], &[true, false, true]);
         let short = sample(&[9, 9], &[true, true]);
-        let batch = collate(&[&long, &short], 9, &device);
+        let batch = collate(&[&long, &short], Padding { id: 9, multiple: 1 }, &device);
         assert_eq!(batch.n_targets, 2);
         let ints = |tensor: Tensor<2, Int>| -> Vec<i64> { tensor.into_data().iter().collect() };
         assert_eq!(ints(batch.input_ids), [4, 5, 9, 9, 9, 9]);
         assert_eq!(ints(batch.segment), [1, 1, 1, 1, 1, 0]);
         let mask: Vec<f32> = batch.loss_mask.into_data().iter().collect();
         assert_eq!(mask, [0.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+    }
+    #[test]
+    fn predicting_tokens_are_padded_to_a_multiple() {
+        let row = sample(&[4; 6], &[true; 6]);
+        let padding = Padding { id: 0, multiple: 4 };
+        let batch = collate(&[&row], padding, &Device::flex());
+        assert_eq!(batch.input_ids.dims(), [1, 9]);
+        assert_eq!(batch.n_targets, 5);
+        assert_eq!(
+            collate(&[&sample(&[4; 5], &[true; 5])], padding, &Device::flex()).input_ids.dims(),
+            [1, 5]
+        );
     }
 }

@@ -22,7 +22,7 @@ pub mod collate;
 pub mod preview;
 pub mod error;
 
-pub use collate::{TokenBatch, collate, pad_id};
+pub use collate::{Padding, TokenBatch, collate};
 pub use error::{DataError, NameList, ReasonCounts, Reject, RowError};
 pub use loader::{Cursor, Loader, LoaderError};
 pub use preview::{Style, preview};

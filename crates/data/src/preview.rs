@@ -1,42 +1,50 @@
-//! A sample as a person reads it: what is given, what is trained on.
+//! A sample as a person reads it: who speaks, what is given, what is trained on.
 
 use std::fmt::Write;
 
+use crate::record::Role;
 use crate::render::Sample;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// How a preview marks what is trained on.
+/// How a preview marks roles and what is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Terminal colours: targets green, special tokens cyan, everything else as it is.
+    /// Terminal colours: system magenta, user blue, assistant green, tools yellow; what is
+    /// trained on is bold and underlined, special tokens are dim unless they are trained on.
     Ansi,
-    /// Double brackets around targets.
+    /// The role in angle brackets before each turn, double square brackets around targets.
     Plain,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Given,
-    Special,
-    Target,
-    SpecialTarget,
+/// What is shown alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Look {
+    role: Option<Role>,
+    special: bool,
+    target: bool,
 }
 
 /// The text of a sample with its mask visible, and a line of counts.
+///
+/// `roles` says who speaks each token ([`crate::Renderer::roles`]); it may be empty.
 ///
 /// # Errors
 /// [`TokenizerError`] if an id cannot be decoded.
 pub fn preview(
     sample: &Sample,
+    roles: &[Option<Role>],
     tokenizer: &Tokenizer,
     style: Style,
 ) -> Result<String, TokenizerError> {
     let mut out = String::new();
-    let mut current = Kind::Given;
-    for (text, kind) in pieces(sample, tokenizer)? {
-        if kind != current {
-            switch(&mut out, current, kind, style);
-            current = kind;
+    let mut current = Look::default();
+    for (text, look) in pieces(sample, roles, tokenizer)? {
+        if look != current {
+            match style {
+                Style::Ansi => out.push_str(&ansi(look)),
+                Style::Plain => mark(&mut out, current, look),
+            }
+            current = look;
         }
         match style {
             // An escape in a row's own text must not reach the terminal.
@@ -44,7 +52,10 @@ pub fn preview(
             Style::Plain => out.push_str(&text),
         }
     }
-    switch(&mut out, current, Kind::Given, style);
+    match style {
+        Style::Ansi => out.push_str("\u{1b}[0m"),
+        Style::Plain => mark(&mut out, current, Look { target: false, ..current }),
+    }
     let cut = if sample.truncated { ", cut to the longest length" } else { "" };
     let (targets, tokens) = (sample.n_targets(), sample.tokens.len());
     write!(out, "\n({targets} of {tokens} tokens are trained on{cut})")
@@ -52,38 +63,49 @@ pub fn preview(
     Ok(out)
 }
 
-/// The text of each token that completes one, with what kind of token it is.
-fn pieces(sample: &Sample, tokenizer: &Tokenizer) -> Result<Vec<(String, Kind)>, TokenizerError> {
+/// The text of each token that completes one, with how it is shown.
+fn pieces(
+    sample: &Sample,
+    roles: &[Option<Role>],
+    tokenizer: &Tokenizer,
+) -> Result<Vec<(String, Look)>, TokenizerError> {
     let mut pieces = Vec::with_capacity(sample.tokens.len());
     let mut stream = tokenizer.stream(false);
-    let mut kind = Kind::Given;
-    for (&token, &target) in sample.tokens.iter().zip(&sample.target) {
-        let special = tokenizer
-            .token_text(token)
-            .is_some_and(|text| tokenizer.special_texts().binary_search(&text).is_ok());
-        kind = match (special, target) {
-            (false, false) => Kind::Given,
-            (true, false) => Kind::Special,
-            (false, true) => Kind::Target,
-            (true, true) => Kind::SpecialTarget,
-        };
-        pieces.extend(stream.push(token)?.map(|text| (text, kind)));
+    let mut look = Look::default();
+    for (place, (&token, &target)) in sample.tokens.iter().zip(&sample.target).enumerate() {
+        let is_special = |text| tokenizer.special_texts().binary_search(&text).is_ok();
+        let special = !target && tokenizer.token_text(token).is_some_and(is_special);
+        look = Look { role: roles.get(place).copied().flatten(), special, target };
+        pieces.extend(stream.push(token)?.map(|text| (text, look)));
     }
-    pieces.extend(stream.finish()?.map(|text| (text, kind)));
+    pieces.extend(stream.finish()?.map(|text| (text, look)));
     Ok(pieces)
 }
 
-fn switch(out: &mut String, from: Kind, to: Kind, style: Style) {
-    let is_target = |kind| matches!(kind, Kind::Target | Kind::SpecialTarget);
-    match style {
-        Style::Plain if is_target(from) && !is_target(to) => out.push_str("]]"),
-        Style::Plain if !is_target(from) && is_target(to) => out.push_str("[["),
-        Style::Plain => {}
-        Style::Ansi => out.push_str(match to {
-            Kind::Given => "\u{1b}[0m",
-            Kind::Special => "\u{1b}[0;36m",
-            Kind::Target => "\u{1b}[0;32m",
-            Kind::SpecialTarget => "\u{1b}[0;1;32m",
-        }),
+fn mark(out: &mut String, from: Look, to: Look) {
+    if from.target && !to.target {
+        out.push_str("]]");
     }
+    if let Some(role) = to.role.filter(|_| from.role != to.role) {
+        out.push_str(&format!("⟨{}⟩", role.as_str()));
+    }
+    if !from.target && to.target {
+        out.push_str("[[");
+    }
+}
+
+fn ansi(look: Look) -> String {
+    let weight = match (look.target, look.special) {
+        (true, _) => ";1;4",
+        (_, true) => ";2",
+        _ => "",
+    };
+    let colour = match look.role {
+        Some(Role::System) => ";35",
+        Some(Role::User) => ";34",
+        Some(Role::Assistant) => ";32",
+        Some(Role::Tool) => ";33",
+        None => "",
+    };
+    format!("\u{1b}[0{weight}{colour}m")
 }

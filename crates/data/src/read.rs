@@ -22,7 +22,7 @@ const DETECTION_ROWS: usize = 100;
 
 /// How the rows of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Found out from the keys of the first rows.
     #[default]
@@ -46,7 +46,7 @@ impl Format {
         (Self::Messages, "messages"),
         (Self::ShareGpt, "sharegpt"),
         (Self::Alpaca, "alpaca"),
-        (Self::PromptCompletion, "prompt_completion"),
+        (Self::PromptCompletion, "prompt-completion"),
         (Self::Text, "text"),
     ];
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Format {
 /// A format's name that is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no format is called `{0}`; wanted auto, messages, sharegpt, alpaca, prompt_completion or text"
+    "no format is called `{0}`; wanted auto, messages, sharegpt, alpaca, prompt-completion or text"
 )]
 pub struct UnknownFormatName(pub String);
 
@@ -69,8 +69,8 @@ impl FromStr for Format {
     type Err = UnknownFormatName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let plain = name.to_lowercase().replace('-', "_");
-        let plain = if plain == "share_gpt" { "sharegpt".into() } else { plain };
+        let plain = name.to_lowercase().replace('_', "-");
+        let plain = if plain == "share-gpt" { "sharegpt".into() } else { plain };
         let known = Self::NAMES.iter().find(|(_, known)| *known == plain);
         known.map(|(format, _)| *format).ok_or_else(|| UnknownFormatName(name.into()))
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::{DataError, ReasonCounts, Reject, RowError};
 use crate::read::Located;
-use crate::record::{Message, Record};
+use crate::record::{Message, Record, Role};
 use crate::template::{ChatTemplate, TemplateError};
 use crate::tokenizer::{Encoded, Specials, Tokenizer, TokenizerError};
 use guard::Guarded;
@@ -163,12 +163,52 @@ impl Renderer {
         Ok(guard::encode(&self.tokenizer, &guard::clean(rendered))?.ids)
     }
 
+    /// Who speaks each token of the record's sample, for showing it; `None` where that is unknown.
+    ///
+    /// A completion's prompt counts as the user's, what follows as the assistant's.
+    ///
+    /// # Errors
+    /// As [`Renderer::render`].
+    pub fn roles(&self, record: &Record) -> Result<Vec<Option<Role>>, RowError> {
+        let sample = self.render(record)?;
+        let mut roles: Vec<Option<Role>> = match record {
+            Record::Chat { messages, tools } => self.chat_roles(messages, tools.as_ref())?,
+            Record::Completion { .. } => {
+                let first = sample.target.iter().position(|&target| target).unwrap_or(0);
+                let role = |place| if place < first { Role::User } else { Role::Assistant };
+                (0..sample.tokens.len()).map(|place| Some(role(place))).collect()
+            }
+            Record::Text(_) => vec![None; sample.tokens.len()],
+        };
+        roles.truncate(sample.tokens.len());
+        Ok(roles)
+    }
+
+    fn chat_roles(
+        &self,
+        messages: &[Message],
+        tools: Option<&Value>,
+    ) -> Result<Vec<Option<Role>>, RowError> {
+        let template = self.template.as_ref().ok_or(RowError::NoTemplate)?;
+        let Guarded { messages, tools } =
+            guard::guard(messages, tools, self.tokenizer.special_texts())?;
+        let whole = guard::clean(template.render_marked(&messages, tools.as_ref(), false)?);
+        let turns = spans::of_turns(template, &messages, tools.as_ref(), &whole);
+        let encoded = guard::encode(&self.tokenizer, &whole)?;
+        let ranges: Vec<_> = turns.iter().map(|(_, range)| range.clone()).collect();
+        let owners = owners(&encoded, &ranges).into_iter();
+        Ok(owners.map(|owner| owner.map(|turn| turns[turn].0)).collect())
+    }
+
     fn chat(&self, messages: &[Message], tools: Option<&Value>) -> Result<Sample, RowError> {
         let template = self.template.as_ref().ok_or(RowError::NoTemplate)?;
         let specials = self.tokenizer.special_texts();
         let Guarded { messages, tools } = guard::guard(messages, tools, specials)?;
         let tools = tools.as_ref();
         let whole = guard::clean(template.render_marked(&messages, tools, false)?);
+        if !messages.iter().any(says_something_to_learn) {
+            return Err(RowError::NoTarget);
+        }
         let spans = spans::of_assistant(template, &messages, tools, &whole, specials)?;
         let encoded = guard::encode(&self.tokenizer, &whole)?;
         let target = targets(&encoded, &spans);
@@ -216,21 +256,33 @@ impl Renderer {
     }
 }
 
+/// Whether an assistant turn is trained on and is more than its own end.
+fn says_something_to_learn(message: &Message) -> bool {
+    let says = !message.content.trim().is_empty() || !message.extra.is_empty();
+    message.role == Role::Assistant && message.weight && says
+}
+
 /// Which tokens start inside one of the spans (ascending, apart from each other).
+fn targets(encoded: &Encoded, spans: &[Range<usize>]) -> Vec<bool> {
+    owners(encoded, spans).into_iter().map(|owner| owner.is_some()).collect()
+}
+
+/// The span in which each token starts, if there is one; spans ascend and do not overlap.
 ///
 /// Some tokenizers report a token's place without the blank before it, although the blank is part
 /// of the token. So a token starts where the one before it ended, if that is earlier.
-fn targets(encoded: &Encoded, spans: &[Range<usize>]) -> Vec<bool> {
-    let mut spans = spans.iter().peekable();
+fn owners(encoded: &Encoded, spans: &[Range<usize>]) -> Vec<Option<usize>> {
+    let mut spans = spans.iter().enumerate().peekable();
     let mut covered = 0;
-    let mut targets = Vec::with_capacity(encoded.ids.len());
+    let mut owners = Vec::with_capacity(encoded.ids.len());
     for offset in &encoded.offsets {
         let start = offset.start.min(covered);
         covered = covered.max(offset.end);
-        while spans.next_if(|span| span.end <= start).is_some() {}
-        targets.push(spans.peek().is_some_and(|span| span.contains(&start)));
+        while spans.next_if(|(_, span)| span.end <= start).is_some() {}
+        let inside = spans.peek().filter(|(_, span)| span.contains(&start));
+        owners.push(inside.map(|&(index, _)| index));
     }
-    targets
+    owners
 }
 
 impl From<TokenizerError> for RowError {

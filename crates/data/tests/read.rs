@@ -224,7 +224,7 @@ fn format_names_are_read_back() {
         let json = serde_json::to_string(&format).unwrap();
         assert_eq!(json, format!("\"{format}\""));
     }
-    assert_eq!("prompt-completion".parse::<Format>().unwrap(), Format::PromptCompletion);
+    assert_eq!("Prompt_Completion".parse::<Format>().unwrap(), Format::PromptCompletion);
     assert!("parquet".parse::<Format>().is_err());
 }
 

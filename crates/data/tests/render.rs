@@ -33,7 +33,7 @@ fn chat(turns: &[(Role, &str)]) -> Record {
 }
 
 fn marked(renderer: &Renderer, sample: &Sample) -> String {
-    let text = preview(sample, &renderer.tokenizer, Style::Plain).unwrap();
+    let text = preview(sample, &[], &renderer.tokenizer, Style::Plain).unwrap();
     text.rsplit_once("\n(").unwrap().0.to_string()
 }
 
@@ -209,14 +209,49 @@ fn a_template_that_refuses_a_row_is_quoted() {
 }
 
 #[test]
-fn a_preview_shows_the_mask_and_lets_no_escape_through() {
+fn a_preview_shows_roles_and_mask_and_lets_no_escape_through() {
     let renderer = chatml();
-    let sample = renderer.render(&chat(&[(User, "q\u{1b}[2J"), (Assistant, "a")])).unwrap();
-    let plain = preview(&sample, &renderer.tokenizer, Style::Plain).unwrap();
-    assert!(plain.ends_with(&format!("(2 of {} tokens are trained on)", sample.tokens.len())));
-    let ansi = preview(&sample, &renderer.tokenizer, Style::Ansi).unwrap();
-    assert!(ansi.contains("\u{1b}[0;32ma\u{1b}[0;1;32m<|im_end|>"), "{ansi:?}");
+    let record = chat(&[(System, "s"), (User, "q\u{1b}[2J"), (Assistant, "a")]);
+    let sample = renderer.render(&record).unwrap();
+    let roles = renderer.roles(&record).unwrap();
+    assert_eq!(roles.len(), sample.tokens.len());
+    let show = |style| preview(&sample, &roles, &renderer.tokenizer, style).unwrap();
+    assert_eq!(
+        show(Style::Plain),
+        format!(
+            "⟨system⟩<|im_start|>system\ns<|im_end|>\n⟨user⟩<|im_start|>user\nq\u{1b}[2J\
+             <|im_end|>\n⟨assistant⟩<|im_start|>assistant\n[[a<|im_end|>]]\n\n\
+             (2 of {} tokens are trained on)",
+            sample.tokens.len()
+        )
+    );
+    let ansi = show(Style::Ansi);
+    assert!(ansi.contains("\u{1b}[0;34muser\nq␛[2J\u{1b}[0;2;34m<|im_end|>"), "{ansi:?}");
+    assert!(ansi.contains("\u{1b}[0;1;4;32ma<|im_end|>"), "{ansi:?}");
     assert!(!ansi.contains("\u{1b}[2J"));
+}
+
+#[test]
+fn roles_of_a_cut_row_end_with_it() {
+    let renderer = Renderer { max_tokens: 24, ..chatml() };
+    let record = chat(&[(User, "q"), (Assistant, "hell hell hell hell hell hell")]);
+    let sample = renderer.render(&record).unwrap();
+    assert!(sample.truncated);
+    let roles = renderer.roles(&record).unwrap();
+    assert_eq!((roles.len(), roles[23]), (24, Some(Assistant)));
+}
+
+#[test]
+fn an_empty_answer_is_nothing_to_learn() {
+    let renderer = chatml();
+    let record = chat(&[(User, "q"), (Assistant, " \n")]);
+    assert_eq!(renderer.render(&record), Err(RowError::NoTarget));
+    // One answer with text is enough, and a tool call is an answer.
+    renderer.render(&chat(&[(User, "q"), (Assistant, ""), (User, "r"), (Assistant, "a")])).unwrap();
+    let mut call = Message::new(Assistant, "");
+    call.extra.insert("tool_calls".into(), serde_json::json!([]));
+    let messages = vec![Message::new(User, "q"), call];
+    renderer.render(&Record::Chat { messages, tools: None }).unwrap();
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Loss and perplexity over target tokens.
 
 use burn::tensor::Device;
-use rekindle_data::{Sample, collate};
+use rekindle_data::{Padding, Sample, collate};
 use rekindle_models::CausalLm;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub fn loss<M: CausalLm>(
     model: &M,
     samples: &[Sample],
     rows: usize,
-    pad: u32,
+    padding: Padding,
     device: &Device,
 ) -> Option<Loss> {
     // Rows of like length share a batch, so that little is padding; the sum does not depend on it.
@@ -32,7 +32,7 @@ pub fn loss<M: CausalLm>(
     order.sort_by_key(|sample| sample.tokens.len());
     let (mut nll, mut tokens) = (0.0, 0);
     for chunk in order.chunks(rows.max(1)) {
-        let batch = collate(chunk, pad, device);
+        let batch = collate(chunk, padding, device);
         if batch.n_targets == 0 {
             continue;
         }

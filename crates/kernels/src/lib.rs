@@ -14,6 +14,7 @@ pub mod linear_cross_entropy;
 pub mod ops;
 pub mod rms_norm;
 pub mod rope;
+pub mod shapes;
 pub mod swiglu;
 
 mod autodiff;
@@ -27,4 +28,5 @@ pub use linear_cross_entropy::{linear_cross_entropy, token_logps};
 pub use ops::LlmOps;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
+pub use shapes::length_multiple;
 pub use swiglu::swiglu;

@@ -66,7 +66,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         place: &Placement,
-        cache: Option<&mut LayerCache>,
+        cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
         let [batch, seq, _] = x.dims();
         let split = |y: Tensor<3>| {
@@ -77,7 +77,7 @@ impl Attention {
         let k = kernels::rope(split(self.k_proj.forward(x.clone())), &place.rope);
         let v = split(self.v_proj.forward(x));
         let (k, v) = match cache {
-            Some(cache) => cache.extend(k, v),
+            Some((cache, slots)) => cache.extend(k, v, slots),
             None => (k, v),
         };
         let scale = (self.head_dim as f64).sqrt().recip();
@@ -123,7 +123,7 @@ impl Block {
         &self,
         x: Tensor<3>,
         place: &Placement,
-        cache: Option<&mut LayerCache>,
+        cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<3> {
         let attended =
             self.self_attn.forward(self.input_layernorm.forward(x.clone()), place, cache);

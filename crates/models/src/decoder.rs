@@ -1,7 +1,9 @@
 //! The decoder: embeddings, blocks, norm and head, laid out as in a Hugging Face checkpoint.
 
+use std::iter::repeat_n;
+
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use rekindle_kernels::{self as kernels, RopeTable};
 use rekindle_peft_core::adapter::lora::Lora;
 use rekindle_peft_core::{Adapter, LoraConfig, PeftError, Projection};
@@ -67,23 +69,32 @@ impl Decoder {
         &self.arch
     }
 
-    /// Hidden states after the last norm, `[batch, seq, hidden]`, of tokens that follow what
-    /// `cache` holds.
+    /// Hidden states after the last norm of `rows` of tokens that follow what `cache` holds:
+    /// `[batch, seq, hidden]`, those of the new tokens last.
     ///
-    /// `segments` covers cached and new tokens. Positions count from 0 in every row.
-    pub fn hidden_cached(
-        &self,
-        input_ids: Tensor<2, Int>,
-        segments: Tensor<2, Int>,
-        cache: &mut Cache,
-    ) -> Tensor<3> {
-        let [_, seq] = input_ids.dims();
-        let place = self.placement(cache.seen, seq, segments);
-        let mut x = self.model.embed_tokens.forward(input_ids);
+    /// Positions count from 0 in every row. `seq` can be longer than a row: an empty cache that
+    /// rounds its slots up has the first tokens padded on the left.
+    ///
+    /// # Panics
+    /// If the rows are not of one length.
+    pub fn hidden_cached(&self, rows: &[&[u32]], cache: &mut Cache) -> Tensor<3> {
+        let device = self.model.norm.weight().device();
+        let (batch, added) = (rows.len(), rows.first().map_or(0, |row| row.len()));
+        assert!(rows.iter().all(|row| row.len() == added), "rows of tokens differ in length");
+        let padding = cache.padding_before(added);
+        let padded = rows
+            .iter()
+            .flat_map(|row| repeat_n(0, padding).chain(row.iter().map(|&token| token as i32)));
+        let ids = TensorData::new(padded.collect::<Vec<i32>>(), [batch, padding + added]);
+        let positions = repeat_n(0, padding).chain(cache.seen..cache.seen + added);
+        let segments = cache.segments_with(added, batch, &device);
+        let place = self.placement(positions, segments);
+        let mut x = self.model.embed_tokens.forward(Tensor::from_data(ids, &device));
+        let slots = cache.slots_with(added);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
-            x = block.forward(x, &place, Some(layer));
+            x = block.forward(x, &place, Some((layer, slots)));
         }
-        cache.seen += seq;
+        cache.seen += added;
         self.model.norm.forward(x)
     }
 
@@ -95,7 +106,7 @@ impl Decoder {
         segments: Tensor<2, Int>,
     ) -> Vec<Tensor<3>> {
         let [_, seq] = input_ids.dims();
-        let place = self.placement(0, seq, segments);
+        let place = self.placement(0..seq, segments);
         let mut x = self.model.embed_tokens.forward(input_ids);
         let mut states = vec![x.clone()];
         for block in &self.model.layers {
@@ -108,8 +119,12 @@ impl Decoder {
         states
     }
 
-    fn placement(&self, start: usize, seq: usize, segments: Tensor<2, Int>) -> Placement {
-        let positions = (start..start + seq).map(|position| position as u32).collect();
+    fn placement(
+        &self,
+        positions: impl Iterator<Item = usize>,
+        segments: Tensor<2, Int>,
+    ) -> Placement {
+        let positions = positions.map(|position| position as u32).collect();
         let frequencies = self.arch.rope.inverse_frequencies(self.arch.head_dim);
         let device = self.model.norm.weight().device().inner();
         Placement { segments, rope: RopeTable::new(&[positions], &frequencies, &device) }
@@ -220,7 +235,7 @@ pub enum MergedTensor {
 impl CausalLm for Decoder {
     fn hidden(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
         let [_, seq] = input_ids.dims();
-        let place = self.placement(0, seq, segments);
+        let place = self.placement(0..seq, segments);
         let mut x = self.model.embed_tokens.forward(input_ids);
         for block in &self.model.layers {
             x = block.forward(x, &place, None);

@@ -1,6 +1,7 @@
 //! Greedy generation with a key-value cache.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
+use rekindle_kernels as kernels;
 
 use crate::cache::Cache;
 use crate::decoder::Decoder;
@@ -28,14 +29,12 @@ impl Decoder {
         mut on_token: impl FnMut(u32) -> bool,
     ) -> Vec<u32> {
         let device = self.model.norm.weight().device();
-        let mut cache = Cache::new(self.arch().n_layers);
+        let mut cache = Cache::new(self.arch().n_layers, kernels::length_multiple(&device));
         let mut generated = Vec::new();
         let mut next = prompt.to_vec();
         let room = self.arch().max_positions.saturating_sub(prompt.len());
         while !next.is_empty() && generated.len() < stop.max_new_tokens.min(room) {
-            let seen = cache.seen() + next.len();
-            let segments = Tensor::ones([1, seen], &device);
-            let hidden = self.hidden_cached(ids(&next, &device), segments, &mut cache);
+            let hidden = self.hidden_cached(&[next.as_slice()], &mut cache);
             let token = most_probable(self.last_logits(hidden));
             generated.push(token);
             if stop.eos.contains(&token) || !on_token(token) {
@@ -45,13 +44,6 @@ impl Decoder {
         }
         generated
     }
-}
-
-/// `[1, seq]` from token ids.
-fn ids(tokens: &[u32], device: &Device) -> Tensor<2, Int> {
-    let values: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [1, len]), device)
 }
 
 /// The index of the largest of `[1, vocab]`; the first of equals.

@@ -12,8 +12,9 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use rekindle_align::{Sft, SftSource};
-use rekindle_data::{Loader, pad_id};
+use rekindle_data::{Loader, Padding};
 use rekindle_eval::{ExactMatch, Loss};
+use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Stop};
 use rekindle_train::{Ended, StepSource, TrainError, TrainState, fit};
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ struct Loaded {
     dataset: Dataset,
     policy: Decoder,
     stop: Stop,
-    pad: u32,
+    padding: Padding,
     /// The plain device, where batches and evaluations live.
     device: Device,
 }
@@ -113,7 +114,7 @@ pub fn run(
     let loaded = load(plan, &model, rows, device)?;
     let loader = loader(plan, &loaded.dataset)?;
     let total_steps = plan.total_steps(loader.steps_per_epoch());
-    let mut source = SftSource::new(loader, loaded.pad, loaded.device.clone());
+    let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
     // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
     folder.make_room()?;
@@ -218,8 +219,8 @@ fn load(plan: &Plan, model: &OpenModel, rows: Rows, device: &Device) -> Result<L
         None => decoder,
     };
     let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens: recipe.eval.max_new_tokens };
-    let pad = pad_id(&text.tokenizer);
-    Ok(Loaded { text, dataset, policy, stop, pad, device: device.clone().inner() })
+    let padding = Padding::new(&text.tokenizer, length_multiple(device));
+    Ok(Loaded { text, dataset, policy, stop, padding, device: device.clone().inner() })
 }
 
 /// The rows of `plan` as samples, rendered with the tokenizer and the template of `text`.
@@ -290,8 +291,8 @@ fn announce(
 }
 
 fn measure(model: &Decoder, loaded: &Loaded) -> Result<Measured, RunError> {
-    let Loaded { text, dataset, stop, pad, device, .. } = loaded;
-    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *pad, device);
+    let Loaded { text, dataset, stop, padding, device, .. } = loaded;
+    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *padding, device);
     let answers = match dataset.questions.as_slice() {
         [] => None,
         questions => Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, stop)?),

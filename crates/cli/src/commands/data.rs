@@ -14,7 +14,7 @@ use rekindle_recipe::{OpenModel, RunError};
 /// Commands on datasets.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows the first rows as the model will see them, with the trained tokens marked.
+    /// Shows the first rows as the model will see them, with roles and trained tokens marked.
     Preview(Preview),
     /// Writes the rows of a recipe's first steps as the loop gets them.
     #[command(hide = true)]
@@ -67,8 +67,12 @@ fn preview(arguments: &Preview) -> Result<u8> {
     };
     let rendered = renderer.render_all(&report.records).map_err(RunError::from)?;
     for (row, sample) in rendered.samples.iter().take(arguments.n) {
+        let located = report.records.iter().find(|located| located.row == *row);
+        let roles = located.map(|it| renderer.roles(&it.record)).transpose();
+        let roles = roles.map_err(RunError::from)?.unwrap_or_default();
         println!("row {row}: {} tokens, {} trained", sample.tokens.len(), sample.n_targets());
-        println!("{}\n", data::preview(sample, &text.tokenizer, style).map_err(RunError::from)?);
+        let shown = data::preview(sample, &roles, &text.tokenizer, style);
+        println!("{}\n", shown.map_err(RunError::from)?);
     }
     let rejects: Vec<_> = report.rejects.iter().chain(&rendered.rejects).collect();
     for reject in rejects.iter().take(10) {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use rekindle_data::pad_id;
+use rekindle_data::Padding;
+use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Stop};
 use rekindle_recipe::dataset::Rows;
 use rekindle_recipe::recipe::{DataSection, OnBadRow, RowFormat};
@@ -46,10 +47,10 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let ready = arguments.which.load(&device)?;
     let renderer = ready.text.renderer(section.max_tokens, rekindle_data::TooLong::Truncate);
     let dataset = rows.render(&section, &renderer, arguments.generate)?;
-    let pad = pad_id(&ready.text.tokenizer);
+    let padding = Padding::new(&ready.text.tokenizer, length_multiple(&device));
     let stop = Stop { eos: ready.text.stop_ids.clone(), max_new_tokens: arguments.max_new_tokens };
     let measure = |model: &Decoder| -> Result<Measured> {
-        let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, pad, &device);
+        let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, padding, &device);
         let answers = match dataset.questions.as_slice() {
             [] => None,
             questions => Some(

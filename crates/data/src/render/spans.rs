@@ -45,6 +45,36 @@ pub(super) fn of_assistant(
     Ok(spans)
 }
 
+/// Byte ranges in `whole` of the turns of any role, for those that can be told apart.
+///
+/// A turn is what the template writes for the conversation up to it and not for the one before
+/// it. Turns that the template rewrites once others follow are left out.
+pub(super) fn of_turns(
+    template: &ChatTemplate,
+    messages: &[Message],
+    tools: Option<&Value>,
+    whole: &Clean,
+) -> Vec<(Role, Range<usize>)> {
+    let mut spans = Vec::with_capacity(messages.len());
+    let mut start = Some(0);
+    for (i, message) in messages.iter().enumerate() {
+        let end = if i + 1 == messages.len() {
+            Some(whole.text.len())
+        } else {
+            let upto = template.render_marked(&messages[..=i], tools, false).ok();
+            let upto = upto.map(|rendered| guard::clean(rendered).text);
+            upto.filter(|upto| whole.text.starts_with(upto.as_str())).map(|upto| upto.len())
+        };
+        if let (Some(start), Some(end)) = (start, end)
+            && start <= end
+        {
+            spans.push((message.role, start..end));
+        }
+        start = end;
+    }
+    spans
+}
+
 fn by_prefix(
     template: &ChatTemplate,
     messages: &[Message],

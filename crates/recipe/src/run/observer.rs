@@ -99,8 +99,8 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
             return Ok(());
         }
         let model = policy.valid();
-        let Loaded { dataset, pad, device, .. } = self.loaded;
-        let loss = rekindle_eval::loss(&model, &dataset.validation, EVAL_ROWS, *pad, device);
+        let Loaded { dataset, padding, device, .. } = self.loaded;
+        let loss = rekindle_eval::loss(&model, &dataset.validation, EVAL_ROWS, *padding, device);
         let measured = Measured { loss, answers: None };
         self.log
             .measured(step, &measured)

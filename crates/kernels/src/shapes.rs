@@ -1,0 +1,27 @@
+//! Shapes that suit a device.
+
+use burn::tensor::Device;
+
+/// Step of lengths on a device that compiles its kernels while the program runs.
+const COMPILED_STEP: usize = 64;
+
+/// The number to whose multiples lengths of batches and caches should be rounded up on `device`.
+///
+/// 64 where kernels are compiled while the program runs: there each new shape can cost a
+/// compilation, and tiles of the products are multiples of 16. 1 on a processor, where padding is
+/// nothing but work.
+pub fn length_multiple(device: &Device) -> usize {
+    if compiles_kernels(device) { COMPILED_STEP } else { 1 }
+}
+
+#[cfg(feature = "cube")]
+fn compiles_kernels(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
+
+    matches!(device.as_dispatch().clone().inner(), DispatchDevice::Cube(_))
+}
+
+#[cfg(not(feature = "cube"))]
+fn compiles_kernels(_device: &Device) -> bool {
+    false
+}

@@ -1,0 +1,59 @@
+//! A cache whose slots come in multiples gives what one of the exact length gives.
+
+use burn::tensor::{Tensor, TensorData};
+use rekindle_models::arch::{Family, RopeScaling, RopeSpec};
+use rekindle_models::cache::Cache;
+use rekindle_models::{Arch, CausalLm, Decoder};
+use rekindle_testkit::{assert_close, device};
+
+fn model() -> Decoder {
+    let arch = Arch {
+        family: Family::Llama,
+        hidden: 16,
+        n_layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 4,
+        intermediate: 24,
+        vocab: 32,
+        norm_eps: 1e-5,
+        rope: RopeSpec { theta: 10_000.0, scaling: RopeScaling::None },
+        tied_head: true,
+        max_positions: 64,
+        attention_bias: false,
+        mlp_bias: false,
+        initializer_range: 0.3,
+        bos: None,
+        eos: vec![1],
+        pad: Some(0),
+    };
+    Decoder::random(&arch, 3, &device())
+}
+
+fn last_row(hidden: Tensor<3>) -> Vec<f32> {
+    let [batch, seq, width] = hidden.dims();
+    let last = hidden.slice([0..batch, seq - 1..seq, 0..width]);
+    last.into_data().try_to_vec().unwrap()
+}
+
+#[test]
+fn rounded_slots_change_no_hidden_state() {
+    let model = model();
+    let tokens: Vec<u32> = (0..23).map(|i| (i * 7 + 3) % 32).collect();
+    for (prompt, multiple) in [(5, 1), (5, 8), (8, 8), (1, 4), (7, 64)] {
+        let mut cache = Cache::new(2, multiple);
+        let mut given = vec![last_row(model.hidden_cached(&[&tokens[..prompt]], &mut cache))];
+        // Past the first multiple, and the second, so that slots are added twice.
+        for token in &tokens[prompt..] {
+            given.push(last_row(model.hidden_cached(&[&[*token]], &mut cache)));
+        }
+        assert_eq!(cache.seen(), tokens.len());
+        for (after, row) in given.iter().enumerate() {
+            let len = prompt + after;
+            let ids: Vec<i32> = tokens[..len].iter().map(|&token| token as i32).collect();
+            let ids = Tensor::from_data(TensorData::new(ids, [1, len]), &device());
+            let whole = model.hidden(ids, Tensor::ones([1, len], &device()));
+            assert_close(row, &last_row(whole), 0.0, 1e-5);
+        }
+    }
+}
