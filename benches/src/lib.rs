@@ -5,6 +5,7 @@
 //! internals; nothing is downloaded, nothing depends on it. What each benchmark measures, in
 //! which unit and against what, is in the package's README. Start reading at [`Workload`].
 
+#[path = "../../crates/cli/src/device.rs"]
 pub mod device;
 pub mod flops;
 pub mod shape;

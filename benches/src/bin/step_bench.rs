@@ -31,8 +31,8 @@ struct Args {
     /// Steps that count.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
-    /// Device: flex, ndarray, cuda:N, vulkan:N or wgpu:N, as far as built in.
-    #[arg(long, default_value = "flex")]
+    /// Device, as far as built in.
+    #[arg(long, default_value = "flex", help = format!("Device: {}", device::HELP))]
     device: String,
     /// Rank of the adapters.
     #[arg(long, default_value_t = 16)]
@@ -44,7 +44,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let device = device::parse(&args.device)?;
+    let device = device::open(&args.device)?;
     let lora = LoraConfig { r: args.r, lora_alpha: args.alpha, ..LoraConfig::default() };
     let size = [args.batch as usize, args.seq as usize];
     let workload = Workload::new(&args.shape.arch(), args.method, &lora, size, &device)?;

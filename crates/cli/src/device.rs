@@ -1,7 +1,12 @@
 //! From `--device` to a device: the one place where a device is chosen.
+//!
+//! The command and the step bench both compile this file.
 
-use anyhow::{Result, bail};
-use burn::tensor::Device;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Result, anyhow, bail};
+use burn::tensor::{Device, Tensor};
 
 /// What `--device` accepts, for help texts.
 pub const HELP: &str = "auto, cpu, flex, ndarray, cuda:N, vulkan:N, wgpu:N or metal:N";
@@ -26,10 +31,55 @@ pub fn backends() -> Vec<&'static str> {
     names
 }
 
-/// The device that `name` means.
+/// The device that `name` means, once it has computed something.
+///
+/// # Errors
+/// A name that is unknown or not in this build, or a device that cannot be used: no such card, no
+/// driver.
+pub fn open(name: &str) -> Result<Device> {
+    let device = parse(name)?;
+    probe(&device).map_err(|cause| {
+        let built = backends().join(", ");
+        anyhow!(
+            "device `{name}` cannot be used: {cause}; check the driver, or choose another of this \
+             build's backends ({built}) with `--device`"
+        )
+    })?;
+    Ok(device)
+}
+
+/// Adds one and one on `device`.
+///
+/// Burn's runtimes panic, in threads of their own too, where a device cannot be had. The first
+/// panic's words are the cause, the others follow from it.
+fn probe(device: &Device) -> Result<(), String> {
+    let first = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&first);
+    let earlier = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if let Ok(mut seen) = seen.lock() {
+            let words = info.payload_as_str().unwrap_or("no reason given");
+            seen.get_or_insert_with(|| words.replace('\n', " "));
+        }
+    }));
+    let sum = || (Tensor::<1>::ones([1], device) + 1.0).try_into_scalar::<f32>();
+    let outcome = panic::catch_unwind(AssertUnwindSafe(sum));
+    panic::set_hook(earlier);
+    match outcome {
+        Ok(Ok(2.0)) => Ok(()),
+        Ok(Ok(other)) => Err(format!("it says that one and one are {other}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => {
+            let cause = first.lock().ok().and_then(|mut first| first.take());
+            Err(cause.unwrap_or_else(|| "no reason given".to_owned()))
+        }
+    }
+}
+
+/// As [`open`], before anything is computed.
 ///
 /// `auto` is the first of [`backends`], `cpu` the first that runs on the processor.
-pub fn parse(name: &str) -> Result<Device> {
+fn parse(name: &str) -> Result<Device> {
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => match index.parse::<usize>() {
             Ok(index) => (kind, index),
@@ -79,4 +129,21 @@ fn gpu(index: usize) -> burn::tensor::DeviceKind {
 #[expect(deprecated, reason = "offered by name for those who ask for it")]
 fn ndarray() -> Device {
     Device::ndarray()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_device_is_answered_with_the_known_ones() {
+        let error = open("abacus").unwrap_err().to_string();
+        assert!(error.contains("`abacus` is unknown") && error.contains("cuda:N"), "{error}");
+        assert!(open("flex:first").unwrap_err().to_string().contains("`first` is no number"));
+    }
+
+    #[test]
+    fn the_processor_can_be_used() {
+        open("cpu").unwrap();
+    }
 }

@@ -44,6 +44,18 @@ pub enum ModelError {
         /// The path.
         path: PathBuf,
     },
+    /// A folder without `config.json` that holds GGUF files.
+    #[error(
+        "`{}` holds no `config.json` but `{found}`; give that file itself as the model: `{}`",
+        folder.display(),
+        folder.join(found).display()
+    )]
+    GgufInside {
+        /// The folder.
+        folder: PathBuf,
+        /// The first GGUF file in it.
+        found: String,
+    },
     /// A file that is neither a folder nor GGUF.
     #[error(
         "`{}` is not a GGUF file; for safetensors give the folder that holds `config.json`",

@@ -268,3 +268,12 @@ fn a_path_to_nothing_and_to_something_else_are_told_apart() {
     let page = open(&folder.path().join("m.gguf")).unwrap_err();
     assert!(matches!(page, ModelError::HtmlPage { .. }), "{page}");
 }
+
+#[test]
+fn a_folder_of_gguf_files_is_answered_with_the_file_to_give() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tiny.Q4_0.gguf"), b"GGUF").unwrap();
+    let error = open(folder.path()).err().unwrap();
+    assert!(matches!(&error, ModelError::GgufInside { found, .. } if found == "tiny.Q4_0.gguf"));
+    assert!(error.to_string().contains("give that file itself"), "{error}");
+}

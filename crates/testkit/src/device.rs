@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-/// Environment variable that picks the test device: `flex` (default) or `ndarray`.
+/// Environment variable that picks the test device: `flex` (default), `ndarray`, `cuda` or `wgpu`.
 const VARIABLE: &str = "REKINDLE_TEST_DEVICE";
 
 /// The plain (untracked) device tests run on; the one place that reads the environment.
@@ -14,7 +14,7 @@ const VARIABLE: &str = "REKINDLE_TEST_DEVICE";
 pub fn device() -> Device {
     let name = std::env::var(VARIABLE).unwrap_or_else(|_| "flex".to_string());
     named(&name).unwrap_or_else(|| {
-        panic!("{VARIABLE} is `{name}`; `flex` or `ndarray` is wanted, with its testkit feature on")
+        panic!("{VARIABLE} is `{name}`; wanted flex, ndarray, cuda or wgpu, with its testkit feature on")
     })
 }
 
@@ -24,6 +24,10 @@ fn named(name: &str) -> Option<Device> {
         "flex" => Some(Device::flex()),
         #[cfg(feature = "ndarray")]
         "ndarray" => Some(ndarray()),
+        #[cfg(feature = "cuda")]
+        "cuda" => Some(Device::cuda(0)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         _ => None,
     }
 }

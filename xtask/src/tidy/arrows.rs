@@ -59,7 +59,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anyhow", &["rekindle-cli", "rekindle-benches", "xtask"]),
     ("burn-cubecl", &["rekindle-kernels"]),
     ("burn-flex", &["rekindle-kernels"]),
-    ("cubecl", &["rekindle-kernels", "rekindle-cli", "rekindle-benches"]),
+    ("cubecl", &["rekindle-kernels", "rekindle-cli", "rekindle-testkit", "rekindle-benches"]),
 ];
 
 /// Features of Burn that link a backend.

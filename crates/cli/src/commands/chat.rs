@@ -32,7 +32,7 @@ pub struct Arguments {
 
 /// Answers one prompt, or a conversation until the input ends.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let device = device::parse(&arguments.device)?;
+    let device = device::open(&arguments.device)?;
     let ready = arguments.which.load(&device)?;
     let model = ready.tuned.as_ref().map_or(&ready.base, |(model, _)| model);
     let system = arguments.system.iter().map(|text| Message::new(Role::System, text.clone()));

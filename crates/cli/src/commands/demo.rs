@@ -32,7 +32,7 @@ pub struct Arguments {
 
 /// Checks the data, trains, compares, exports and asks a question.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let device = device::parse(&arguments.device)?;
+    let device = device::open(&arguments.device)?;
     let material = demo::Material::unpack(&arguments.output.join("material"))?;
     let text = material.recipe(&arguments.output.join("run"), arguments.max_steps);
     let recipe = Recipe::parse(&text, "demo.toml").map_err(RunError::from)?;

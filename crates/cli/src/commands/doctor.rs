@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 /// The largest error of a 64 x 64 product against f64 on the host.
 fn check(name: &str) -> Result<f32, String> {
     const N: usize = 64;
-    let device = device::parse(name).map_err(|error| error.to_string())?;
+    let device = device::open(name).map_err(|error| format!("{error:#}"))?;
     let make = || Tensor::<2>::random([N, N], Distribution::Uniform(-1.0, 1.0), &device);
     let (a, b) = (make(), make());
     let host = |x: &Tensor<2>| -> Result<Vec<f32>, String> {

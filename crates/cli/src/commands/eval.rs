@@ -42,7 +42,7 @@ pub struct Arguments {
 
 /// Measures the base and, where there is an adapter, the tuned model.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let device = device::parse(&arguments.device)?;
+    let device = device::open(&arguments.device)?;
     let (section, rows) = rows(arguments)?;
     let ready = arguments.which.load(&device)?;
     let renderer = ready.text.renderer(section.max_tokens, rekindle_data::TooLong::Truncate);

@@ -46,7 +46,7 @@ pub struct Arguments {
 
 /// Writes an adapter or a merged model.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let device = device::parse("cpu")?;
+    let device = device::open("cpu")?;
     let ready = arguments.which.load(&device)?;
     match (arguments.format, &ready.tuned) {
         (Kind::Adapter, None) => bail!("the model has no adapter; name one with `--adapter`"),

@@ -47,7 +47,7 @@ pub struct Arguments {
 
 /// Trains and prints where the results are.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let device = device::parse(&arguments.device)?;
+    let device = device::open(&arguments.device)?;
     let (plan, text) = plan(arguments)?;
     let options = RunOptions {
         resume: match &arguments.resume {

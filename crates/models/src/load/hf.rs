@@ -52,7 +52,7 @@ impl HfFolder {
     pub fn open_without_weights(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         if !path.exists() {
-            return Err(ModelError::NotFound { path: folder.to_owned() });
+            return Err(without_config(folder));
         }
         let config = read_json(&path)?;
         if !config.is_object() {
@@ -156,22 +156,33 @@ pub(super) fn read_json(path: &Path) -> Result<Value, ModelError> {
     })
 }
 
+/// Why a folder without `config.json` cannot be used.
+fn without_config(folder: &Path) -> ModelError {
+    let folder = folder.to_owned();
+    match first_with_extension(&folder, &["gguf"]) {
+        Ok(Some(found)) => ModelError::GgufInside { folder, found },
+        _ => ModelError::NotFound { path: folder },
+    }
+}
+
 /// Why a folder without safetensors cannot be used.
 fn without_weights(folder: &Path) -> ModelError {
-    let entries = match folder.read_dir() {
-        Ok(entries) => entries,
-        Err(error) => return ModelError::io(folder, error),
-    };
     let pickles = ["bin", "pt", "pth", "ckpt", "pkl"];
-    let mut found: Vec<String> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ext| pickles.iter().any(|it| ext == *it)))
-        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-        .collect();
-    found.sort();
+    let found = first_with_extension(folder, &pickles);
     let folder = folder.to_owned();
-    match found.into_iter().next() {
-        Some(found) => ModelError::PickleOnly { folder, found },
-        None => ModelError::NoWeights { folder },
+    match found {
+        Ok(Some(found)) => ModelError::PickleOnly { folder, found },
+        Ok(None) => ModelError::NoWeights { folder },
+        Err(error) => ModelError::io(&folder, error),
     }
+}
+
+/// The name, first in their order, of a file in `folder` that ends in one of `extensions`.
+fn first_with_extension(folder: &Path, extensions: &[&str]) -> std::io::Result<Option<String>> {
+    let names = folder
+        .read_dir()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ext| extensions.iter().any(|it| ext == *it)))
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    Ok(names.min())
 }

@@ -28,7 +28,7 @@ pub struct Arguments {
 
 /// Writes the scores at every position, and the residual stream before each block and at the end.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let ready = arguments.which.load(&device::parse("cpu")?)?;
+    let ready = arguments.which.load(&device::open("cpu")?)?;
     let model = ready.tuned.as_ref().map_or(&ready.base, |(model, _)| model);
     let tensors = compute(model, &arguments.ids)?;
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
