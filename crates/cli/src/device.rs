@@ -65,14 +65,13 @@ fn probe(device: &Device) -> Result<(), String> {
     let sum = || (Tensor::<1>::ones([1], device) + 1.0).try_into_scalar::<f32>();
     let outcome = panic::catch_unwind(AssertUnwindSafe(sum));
     panic::set_hook(earlier);
-    match outcome {
-        Ok(Ok(2.0)) => Ok(()),
-        Ok(Ok(other)) => Err(format!("it says that one and one are {other}")),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => {
-            let cause = first.lock().ok().and_then(|mut first| first.take());
-            Err(cause.unwrap_or_else(|| "no reason given".to_owned()))
-        }
+    let cause = first.lock().ok().and_then(|mut first| first.take());
+    match (outcome, cause) {
+        (Ok(Ok(2.0)), _) => Ok(()),
+        (_, Some(cause)) => Err(cause),
+        (Ok(Ok(other)), None) => Err(format!("it says that one and one are {other}")),
+        (Ok(Err(error)), None) => Err(error.to_string()),
+        (Err(_), None) => Err("no reason given".to_owned()),
     }
 }
 

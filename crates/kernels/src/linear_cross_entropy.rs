@@ -1,8 +1,8 @@
 //! The output projection and its cross-entropy, in chunks of rows: full logits never exist.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, Dispatch, TensorMetadata};
-use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Shape, Slice, Tensor};
+use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata, get_device_settings};
+use burn::tensor::{FloatDType, IndexingUpdateOp, Int, IntDType, Shape, Slice, Tensor};
 
 use crate::ops::LlmOps;
 use crate::primitive::{dims, log_sum_exp, narrow, reshape};
@@ -47,6 +47,19 @@ pub(crate) fn chunks(n: usize, vocab: usize) -> impl Iterator<Item = core::ops::
     (0..n).step_by(rows).map(move |start| start..(start + rows).min(n))
 }
 
+/// The logit of each row's target: `[rows, 1]`.
+///
+/// A masked sum and no gather: burn-cubecl-fusion 0.22.1 fuses a gather from a product's result
+/// into the kernel of that product, which then reads elements that are not written yet.
+fn chosen<B: Backend>(logits: FloatTensor<B>, targets: IntTensor<B>) -> FloatTensor<B> {
+    let [_, vocab] = dims::<2>(&logits);
+    let device = logits.device();
+    let ids = B::int_arange(0..vocab as i64, &device, IntDType::from(targets.dtype()));
+    let ids = B::int_reshape(ids, Shape::from([1, vocab]));
+    let others = B::int_not_equal(targets, ids, get_device_settings::<B>(&device).bool_dtype);
+    B::float_sum_dim(B::float_mask_fill(logits, others, Scalar::from(0.0f32)), 1)
+}
+
 /// One chunk: logits, their log-sum-exp and the targets as a column.
 struct Chunk<B: Backend> {
     hidden: FloatTensor<B>,
@@ -73,8 +86,7 @@ impl<B: Backend> Chunk<B> {
 
     /// `log p(target)` of each row: `[rows, 1]`.
     fn logps(&self) -> FloatTensor<B> {
-        let chosen = B::float_gather(1, self.logits.clone(), self.targets.clone());
-        B::float_sub(chosen, self.lse.clone())
+        B::float_sub(chosen::<B>(self.logits.clone(), self.targets.clone()), self.lse.clone())
     }
 
     /// `coefficient · (softmax − onehot)`: the gradient of `−Σ coefficient · log p` to the logits.
