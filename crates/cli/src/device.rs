@@ -33,19 +33,49 @@ pub fn backends() -> Vec<&'static str> {
 
 /// The device that `name` means, once it has computed something.
 ///
+/// `auto` is the first of [`backends`] that can be used; those passed over are named on standard
+/// error, with the reason.
+///
 /// # Errors
 /// A name that is unknown or not in this build, or a device that cannot be used: no such card, no
 /// driver.
 pub fn open(name: &str) -> Result<Device> {
+    if name != "auto" {
+        return usable(name);
+    }
+    let mut last = anyhow!("this build has no backend; build with `--features flex`");
+    for backend in backends() {
+        match usable(backend) {
+            Ok(device) => return Ok(device),
+            Err(error) => {
+                eprintln!("note: {error:#}");
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+fn usable(name: &str) -> Result<Device> {
     let device = parse(name)?;
     probe(&device).map_err(|cause| {
         let built = backends().join(", ");
         anyhow!(
-            "device `{name}` cannot be used: {cause}; check the driver, or choose another of this \
-             build's backends ({built}) with `--device`"
+            "device `{name}` cannot be used: {}; check the driver, or choose another of this \
+             build's backends ({built}) with `--device`",
+            shortened(&cause)
         )
     })?;
     Ok(device)
+}
+
+/// The beginning of a cause: some list every file name that was tried.
+fn shortened(cause: &str) -> String {
+    const LONGEST: usize = 160;
+    match cause.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &cause[..end]),
+        None => cause.to_owned(),
+    }
 }
 
 /// Adds one and one on `device`.
@@ -75,9 +105,9 @@ fn probe(device: &Device) -> Result<(), String> {
     }
 }
 
-/// As [`open`], before anything is computed.
+/// As [`usable`], before anything is computed.
 ///
-/// `auto` is the first of [`backends`], `cpu` the first that runs on the processor.
+/// `cpu` is the first of [`backends`] that runs on the processor.
 fn parse(name: &str) -> Result<Device> {
     let (kind, index) = match name.split_once(':') {
         Some((kind, index)) => match index.parse::<usize>() {
@@ -88,7 +118,6 @@ fn parse(name: &str) -> Result<Device> {
     };
     let built = backends();
     let kind = match kind {
-        "auto" => built.first().copied().unwrap_or("none"),
         "cpu" => {
             built.iter().copied().find(|it| matches!(*it, "flex" | "ndarray")).unwrap_or("flex")
         }
@@ -144,5 +173,14 @@ mod tests {
     #[test]
     fn the_processor_can_be_used() {
         open("cpu").unwrap();
+        open("auto").unwrap();
+    }
+
+    #[test]
+    fn a_long_cause_is_cut_between_characters() {
+        assert_eq!(shortened("no driver"), "no driver");
+        let cut = shortened(&"é".repeat(200));
+        assert_eq!(cut.chars().count(), 161);
+        assert!(cut.ends_with('…'));
     }
 }

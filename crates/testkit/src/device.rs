@@ -14,7 +14,7 @@ const VARIABLE: &str = "REKINDLE_TEST_DEVICE";
 pub fn device() -> Device {
     let name = std::env::var(VARIABLE).unwrap_or_else(|_| "flex".to_string());
     named(&name).unwrap_or_else(|| {
-        panic!("{VARIABLE} is `{name}`; wanted flex, ndarray, cuda or wgpu, with its testkit feature on")
+        panic!("{VARIABLE} is `{name}`; wanted flex, ndarray, cuda or wgpu, with its feature on")
     })
 }
 
