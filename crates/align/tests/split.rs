@@ -26,7 +26,9 @@ fn arch() -> Arch {
         rope: RopeSpec { theta: 10_000.0, scaling: RopeScaling::None },
         tied_head: true,
         max_positions: 64,
-        attention_bias: false,
+        qkv_bias: false,
+        output_bias: false,
+        qk_norm: false,
         mlp_bias: false,
         initializer_range: 0.02, // transformers' default
         bos: None,

@@ -15,7 +15,7 @@ use crate::error::ModelError;
 pub use rope::{RopeScaling, RopeSpec};
 
 /// The model types that are supported, for messages.
-pub const SUPPORTED: &str = "`llama`";
+pub const SUPPORTED: &str = "`llama`, `qwen2` or `qwen3`";
 
 /// How the blocks of a model are wired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +24,39 @@ pub enum Family {
     /// RMSNorm before attention and before a SwiGLU layer, rotary positions, grouped queries.
     /// Touvron et al. 2023 (arXiv:2302.13971).
     Llama,
+    /// As Llama, with biases at queries, keys and values.
+    /// Yang et al. 2024 (arXiv:2407.10671), §2.2.
+    Qwen2,
+    /// As Llama, with RMSNorm over each head of queries and keys before they are rotated.
+    /// Yang et al. 2025 (arXiv:2505.09388), §2.
+    Qwen3,
+}
+
+impl Family {
+    const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
+
+    /// Hugging Face's `model_type`.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The family that transformers calls `name`.
+    pub(crate) fn of_model_type(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.model_type() == name)
+    }
+
+    /// Transformers' class for it.
+    fn class(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
 }
 
 /// The numbers of a decoder.
@@ -55,8 +88,12 @@ pub struct Arch {
     pub tied_head: bool,
     /// Tokens of context the model was made for.
     pub max_positions: usize,
-    /// Whether the attention's projections have biases.
-    pub attention_bias: bool,
+    /// Whether the projections to queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Whether the attention's output projection has a bias.
+    pub output_bias: bool,
+    /// Whether each head of queries and keys is normalised before it is rotated.
+    pub qk_norm: bool,
     /// Whether the feed-forward projections have biases.
     pub mlp_bias: bool,
     /// Standard deviation of fresh weights.
@@ -120,10 +157,10 @@ impl Arch {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let (hidden, wide) = (self.hidden, self.intermediate);
         let projections = [
-            ("self_attn.q_proj", [q, hidden], self.attention_bias),
-            ("self_attn.k_proj", [kv, hidden], self.attention_bias),
-            ("self_attn.v_proj", [kv, hidden], self.attention_bias),
-            ("self_attn.o_proj", [hidden, q], self.attention_bias),
+            ("self_attn.q_proj", [q, hidden], self.qkv_bias),
+            ("self_attn.k_proj", [kv, hidden], self.qkv_bias),
+            ("self_attn.v_proj", [kv, hidden], self.qkv_bias),
+            ("self_attn.o_proj", [hidden, q], self.output_bias),
             ("mlp.gate_proj", [wide, hidden], self.mlp_bias),
             ("mlp.up_proj", [wide, hidden], self.mlp_bias),
             ("mlp.down_proj", [hidden, wide], self.mlp_bias),
@@ -133,6 +170,10 @@ impl Arch {
             let block = format!("model.layers.{layer_idx}");
             for norm in ["input_layernorm", "post_attention_layernorm"] {
                 tensors.push((format!("{block}.{norm}.weight"), vec![hidden]));
+            }
+            for norm in ["q_norm", "k_norm"].into_iter().filter(|_| self.qk_norm) {
+                let name = format!("{block}.self_attn.{norm}.weight");
+                tensors.push((name, vec![self.head_dim]));
             }
             for (name, shape, bias) in projections {
                 tensors.push((format!("{block}.{name}.weight"), shape.to_vec()));

@@ -21,8 +21,8 @@ impl Norm {
         Self { weight: Param::from_tensor(weight), eps }
     }
 
-    /// Normalises `x [batch, seq, hidden]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Normalises `x [.., hidden]` over its last dimension.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         kernels::rms_norm(x, self.weight.val(), self.eps)
     }
 
@@ -52,14 +52,22 @@ pub struct Attention {
     pub v_proj: Projection,
     /// Back to the residual stream, `[hidden, heads · head_dim]`.
     pub o_proj: Projection,
+    /// Norm of each query head, where there is one.
+    pub q_norm: Option<Norm>,
+    /// Norm of each key head, where there is one.
+    pub k_norm: Option<Norm>,
     #[module(skip)]
     head_dim: usize,
 }
 
 impl Attention {
-    /// Attention over heads of `head_dim`.
-    pub fn new([q, k, v, o]: [Projection; 4], head_dim: usize) -> Self {
-        Self { q_proj: q, k_proj: k, v_proj: v, o_proj: o, head_dim }
+    /// Attention over heads of `head_dim`, with the norms of queries and keys if there are any.
+    pub fn new(
+        [q, k, v, o]: [Projection; 4],
+        [q_norm, k_norm]: [Option<Norm>; 2],
+        head_dim: usize,
+    ) -> Self {
+        Self { q_proj: q, k_proj: k, v_proj: v, o_proj: o, q_norm, k_norm, head_dim }
     }
 
     fn forward(
@@ -73,8 +81,12 @@ impl Attention {
             let heads = y.dims()[2] / self.head_dim;
             y.reshape([batch, seq, heads, self.head_dim])
         };
-        let q = kernels::rope(split(self.q_proj.forward(x.clone())), &place.rope);
-        let k = kernels::rope(split(self.k_proj.forward(x.clone())), &place.rope);
+        let turned = |y: Tensor<4>, norm: &Option<Norm>| match norm {
+            Some(norm) => kernels::rope(norm.forward(y), &place.rope),
+            None => kernels::rope(y, &place.rope),
+        };
+        let q = turned(split(self.q_proj.forward(x.clone())), &self.q_norm);
+        let k = turned(split(self.k_proj.forward(x.clone())), &self.k_norm);
         let v = split(self.v_proj.forward(x));
         let (k, v) = match cache {
             Some((cache, slots)) => cache.extend(k, v, slots),
@@ -156,6 +168,8 @@ impl Block {
                 k_proj: map("self_attn.k_proj", attn.k_proj)?,
                 v_proj: map("self_attn.v_proj", attn.v_proj)?,
                 o_proj: map("self_attn.o_proj", attn.o_proj)?,
+                q_norm: attn.q_norm,
+                k_norm: attn.k_norm,
                 head_dim: attn.head_dim,
             },
             mlp: Mlp {

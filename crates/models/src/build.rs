@@ -61,7 +61,7 @@ fn build<E>(
             parts.matrix("model.embed_tokens.weight", [arch.vocab, arch.hidden])?,
         ),
         layers,
-        norm: parts.norm("model.norm.weight")?,
+        norm: parts.norm("model.norm.weight", arch.hidden)?,
     };
     let head = if arch.tied_head {
         None
@@ -88,8 +88,8 @@ impl<E, F: Fn(&str, &[usize]) -> Result<Vec<f32>, E>> Parts<'_, F> {
         Ok(Tensor::from_data(TensorData::new(values, [len]), self.device))
     }
 
-    fn norm(&self, name: &str) -> Result<Norm, E> {
-        Ok(Norm::new(self.vector(name, self.arch.hidden)?, self.arch.norm_eps))
+    fn norm(&self, name: &str, len: usize) -> Result<Norm, E> {
+        Ok(Norm::new(self.vector(name, len)?, self.arch.norm_eps))
     }
 
     fn projection(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Projection, E> {
@@ -106,23 +106,29 @@ impl<E, F: Fn(&str, &[usize]) -> Result<Vec<f32>, E>> Parts<'_, F> {
         let (q, kv) = (arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim);
         let (hidden, wide) = (arch.hidden, arch.intermediate);
         let name = |part: &str| format!("model.layers.{index}.{part}");
-        let attn = |part, shape| self.projection(&name(part), shape, arch.attention_bias);
+        let attn = |part, shape| self.projection(&name(part), shape, arch.qkv_bias);
         let mlp = |part, shape| self.projection(&name(part), shape, arch.mlp_bias);
         let projections = [
             attn("self_attn.q_proj", [q, hidden])?,
             attn("self_attn.k_proj", [kv, hidden])?,
             attn("self_attn.v_proj", [kv, hidden])?,
-            attn("self_attn.o_proj", [hidden, q])?,
+            self.projection(&name("self_attn.o_proj"), [hidden, q], arch.output_bias)?,
         ];
+        let head_norm = |part| match arch.qk_norm {
+            true => self.norm(&name(part), arch.head_dim).map(Some),
+            false => Ok(None),
+        };
+        let norms = [head_norm("self_attn.q_norm.weight")?, head_norm("self_attn.k_norm.weight")?];
         Ok(Block {
-            self_attn: Attention::new(projections, arch.head_dim),
+            self_attn: Attention::new(projections, norms, arch.head_dim),
             mlp: Mlp {
                 gate_proj: mlp("mlp.gate_proj", [wide, hidden])?,
                 up_proj: mlp("mlp.up_proj", [wide, hidden])?,
                 down_proj: mlp("mlp.down_proj", [hidden, wide])?,
             },
-            input_layernorm: self.norm(&name("input_layernorm.weight"))?,
-            post_attention_layernorm: self.norm(&name("post_attention_layernorm.weight"))?,
+            input_layernorm: self.norm(&name("input_layernorm.weight"), hidden)?,
+            post_attention_layernorm: self
+                .norm(&name("post_attention_layernorm.weight"), hidden)?,
         })
     }
 }

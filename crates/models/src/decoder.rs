@@ -199,6 +199,11 @@ impl Decoder {
             let name = |part: &str| format!("model.layers.{index}.{part}.weight");
             tensors.push((name("input_layernorm"), one(&block.input_layernorm)));
             tensors.push((name("post_attention_layernorm"), one(&block.post_attention_layernorm)));
+            let attention = &block.self_attn;
+            for (part, norm) in [("q_norm", &attention.q_norm), ("k_norm", &attention.k_norm)] {
+                let norm = norm.iter().map(|norm| (name(&format!("self_attn.{part}")), one(norm)));
+                tensors.extend(norm);
+            }
         }
         tensors.push(("model.norm.weight".to_owned(), one(&self.model.norm)));
         for (name, projection) in self.projections() {

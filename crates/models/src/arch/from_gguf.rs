@@ -3,7 +3,7 @@
 use rekindle_quant::gguf::GgufFile;
 
 use super::rope::{RopeScaling, RopeSpec};
-use super::{Arch, Family, SUPPORTED, out_of_range};
+use super::{Arch, Family, out_of_range};
 use crate::error::ModelError;
 
 impl Arch {
@@ -43,7 +43,9 @@ impl Arch {
             },
             tied_head: !has("output.weight"),
             max_positions: whole(file, "llama.context_length")?.unwrap_or(2048),
-            attention_bias: has("blk.0.attn_q.bias"),
+            qkv_bias: has("blk.0.attn_q.bias"),
+            output_bias: has("blk.0.attn_output.bias"),
+            qk_norm: false,
             mlp_bias: has("blk.0.ffn_gate.bias"),
             initializer_range: 0.02,
             bos: file.u32("tokenizer.ggml.bos_token_id")?,
@@ -71,7 +73,7 @@ fn refuse_unbuilt(file: &GgufFile) -> Result<(), ModelError> {
         return Err(ModelError::MissingKey { key: key.to_owned() });
     };
     if found != "llama" {
-        return Err(ModelError::UnknownArchitecture { found, supported: SUPPORTED });
+        return Err(ModelError::UnknownArchitecture { found, supported: "`llama` in GGUF files" });
     }
     let key = "llama.expert_count";
     match file.u32(key)? {

@@ -17,15 +17,18 @@ impl Arch {
     /// out of range, or the config asks for something that is not built.
     pub fn from_hf(config: &Value) -> Result<Self, ModelError> {
         let keys = Keys(config);
-        keys.supported_or_refused()?;
+        let family = keys.family()?;
+        keys.refuse_unbuilt()?;
         let hidden = keys.required("hidden_size")?;
         let heads = keys.required("num_attention_heads")?;
         let head_dim = match keys.whole("head_dim")? {
             Some(head_dim) => head_dim,
             None => whole_heads(hidden, heads)?,
         };
+        // Qwen2 has no key for its biases: its class always makes them.
+        let attention_bias = keys.flag("attention_bias")?;
         let arch = Self {
-            family: Family::Llama,
+            family,
             hidden,
             n_layers: keys.required("num_hidden_layers")?,
             heads,
@@ -37,7 +40,9 @@ impl Arch {
             rope: keys.rope()?,
             tied_head: keys.flag("tie_word_embeddings")?,
             max_positions: keys.whole("max_position_embeddings")?.unwrap_or(2048),
-            attention_bias: keys.flag("attention_bias")?,
+            qkv_bias: attention_bias || family == Family::Qwen2,
+            output_bias: attention_bias && family != Family::Qwen2,
+            qk_norm: family == Family::Qwen3,
             mlp_bias: keys.flag("mlp_bias")?,
             initializer_range: keys.number("initializer_range")?.unwrap_or(0.02),
             bos: keys.tokens("bos_token_id")?.first().copied(),
@@ -65,14 +70,20 @@ impl<'a> Keys<'a> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    fn supported_or_refused(&self) -> Result<(), ModelError> {
+    fn family(&self) -> Result<Family, ModelError> {
         let found = match self.get("model_type") {
             Some(found) => found,
             None => return Err(ModelError::MissingKey { key: "model_type".to_owned() }),
         };
-        if found.as_str() != Some("llama") {
+        found.as_str().and_then(Family::of_model_type).ok_or_else(|| {
             let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-            return Err(ModelError::UnknownArchitecture { found, supported: SUPPORTED });
+            ModelError::UnknownArchitecture { found, supported: SUPPORTED }
+        })
+    }
+
+    fn refuse_unbuilt(&self) -> Result<(), ModelError> {
+        if self.flag("use_sliding_window")? {
+            return Err(unsupported("use_sliding_window", &Value::Bool(true), "`false`"));
         }
         if let Some(found) = self.get("hidden_act")
             && found.as_str() != Some("silu")

@@ -28,7 +28,7 @@ fn absent_keys_take_defaults() {
     assert_eq!(arch.head_dim, 8);
     assert_eq!(arch.rope, RopeSpec { theta: 10_000.0, scaling: RopeScaling::None });
     assert_eq!((arch.bos, arch.eos, arch.pad), (Some(1), vec![2], None));
-    assert!(!arch.attention_bias && !arch.mlp_bias);
+    assert!(!arch.qkv_bias && !arch.output_bias && !arch.mlp_bias);
 }
 
 #[test]

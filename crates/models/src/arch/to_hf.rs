@@ -10,15 +10,13 @@ impl Arch {
     ///
     /// The rotary settings are written under both the old and the new keys.
     pub fn to_hf_config(&self) -> Value {
-        let Family::Llama = self.family;
         let eos = match self.eos.as_slice() {
             [] => Value::Null,
             [one] => json!(one),
             several => json!(several),
         };
         let mut config = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "attention_bias": self.attention_bias,
+            "architectures": [self.family.class()],
             "attention_dropout": 0.0,
             "bos_token_id": self.bos,
             "dtype": "float32",
@@ -29,15 +27,20 @@ impl Arch {
             "initializer_range": self.initializer_range,
             "intermediate_size": self.intermediate,
             "max_position_embeddings": self.max_positions,
-            "mlp_bias": self.mlp_bias,
-            "model_type": "llama",
+            "model_type": self.family.model_type(),
             "num_attention_heads": self.heads,
             "num_hidden_layers": self.n_layers,
             "num_key_value_heads": self.kv_heads,
             "pad_token_id": self.pad,
-            "pretraining_tp": 1,
             "rms_norm_eps": self.norm_eps,
         });
+        if self.family != Family::Qwen2 {
+            config["attention_bias"] = json!(self.qkv_bias);
+        }
+        if self.family == Family::Llama {
+            config["mlp_bias"] = json!(self.mlp_bias);
+            config["pretraining_tp"] = json!(1);
+        }
         let mut rope = rope_settings(self.rope.scaling);
         if self.rope.scaling != RopeScaling::None {
             config["rope_scaling"] = rope.clone();
