@@ -49,6 +49,11 @@ impl Family {
         Self::ALL.into_iter().find(|family| family.model_type() == name)
     }
 
+    /// Whether GGUF files hold the rows of queries and keys in an order of their own.
+    pub(crate) fn has_permuted_gguf_rows(self) -> bool {
+        self == Self::Llama
+    }
+
     /// Transformers' class for it.
     fn class(self) -> &'static str {
         match self {

@@ -108,6 +108,26 @@ fn cached_generation_gives_transformers_tokens() {
 }
 
 #[test]
+fn a_gguf_file_holds_the_same_model() {
+    for family in FAMILIES {
+        let files = open(&folder(family).join("model.gguf")).unwrap();
+        let arch = files.arch().unwrap();
+        let of_folder = open(&folder(family)).unwrap().arch().unwrap();
+        // GGUF says nothing of fresh weights, and a SentencePiece vocabulary has defaults.
+        let same = Arch { initializer_range: of_folder.initializer_range, ..arch.clone() };
+        assert_eq!(same, of_folder, "{family}");
+        let names = files.source().names();
+        let folder = open(&folder(family)).unwrap();
+        assert_eq!(names, folder.source().names(), "{family}");
+        for name in names {
+            let [ours, theirs] = [&files, &folder].map(|it| it.source().read_f32(&name).unwrap());
+            assert_eq!(ours, theirs, "{family}: `{name}`");
+        }
+        Decoder::load(files.source(), &arch, &device()).unwrap();
+    }
+}
+
+#[test]
 fn a_written_config_is_read_back_and_agrees_with_transformers_own() {
     for family in FAMILIES {
         let text = std::fs::read_to_string(folder(family).join("config.json")).unwrap();

@@ -3,7 +3,7 @@
 use rekindle_quant::gguf::GgufFile;
 
 use super::rope::{RopeScaling, RopeSpec};
-use super::{Arch, Family, out_of_range};
+use super::{Arch, Family, SUPPORTED, out_of_range};
 use crate::error::ModelError;
 
 impl Arch {
@@ -15,37 +15,39 @@ impl Arch {
     /// # Errors
     /// As [`Arch::from_hf`].
     pub fn from_gguf(file: &GgufFile) -> Result<Self, ModelError> {
-        refuse_unbuilt(file)?;
-        let hidden = required(file, "llama.embedding_length")?;
-        let heads = required(file, "llama.attention.head_count")?;
-        let head_dim = match whole(file, "llama.attention.key_length")? {
+        let family = family(file)?;
+        let meta = Meta { file, prefix: family.model_type() };
+        meta.refuse_experts()?;
+        let hidden = meta.required("embedding_length")?;
+        let heads = meta.required("attention.head_count")?;
+        let head_dim = match meta.whole("attention.key_length")? {
             Some(head_dim) => head_dim,
             None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
             None => {
                 let wanted = format!("a divisor of the width, which is {hidden}");
-                return Err(out_of_range("llama.attention.head_count", heads, wanted));
+                return Err(out_of_range(&meta.key("attention.head_count"), heads, wanted));
             }
         };
         let has = |name: &str| file.tensors().iter().any(|tensor| tensor.name == name);
         let mut arch = Self {
-            family: Family::Llama,
+            family,
             hidden,
-            n_layers: required(file, "llama.block_count")?,
+            n_layers: meta.required("block_count")?,
             heads,
-            kv_heads: whole(file, "llama.attention.head_count_kv")?.unwrap_or(heads),
+            kv_heads: meta.whole("attention.head_count_kv")?.unwrap_or(heads),
             head_dim,
-            intermediate: required(file, "llama.feed_forward_length")?,
-            vocab: vocab(file)?,
-            norm_eps: file.f32("llama.attention.layer_norm_rms_epsilon")?.map_or(1e-6, shortest),
+            intermediate: meta.required("feed_forward_length")?,
+            vocab: meta.vocab()?,
+            norm_eps: meta.number("attention.layer_norm_rms_epsilon")?.map_or(1e-6, shortest),
             rope: RopeSpec {
-                theta: file.f32("llama.rope.freq_base")?.map_or(10_000.0, f64::from),
-                scaling: scaling(file)?,
+                theta: meta.number("rope.freq_base")?.map_or(10_000.0, f64::from),
+                scaling: meta.rope_scaling()?,
             },
             tied_head: !has("output.weight"),
-            max_positions: whole(file, "llama.context_length")?.unwrap_or(2048),
+            max_positions: meta.whole("context_length")?.unwrap_or(2048),
             qkv_bias: has("blk.0.attn_q.bias"),
             output_bias: has("blk.0.attn_output.bias"),
-            qk_norm: false,
+            qk_norm: family == Family::Qwen3,
             mlp_bias: has("blk.0.ffn_gate.bias"),
             initializer_range: 0.02,
             bos: file.u32("tokenizer.ggml.bos_token_id")?,
@@ -53,11 +55,11 @@ impl Arch {
             pad: file.u32("tokenizer.ggml.padding_token_id")?,
         };
         arch.check()?;
-        for key in ["llama.rope.dimension_count", "llama.attention.value_length"] {
-            let other = whole(file, key)?.filter(|&length| length != head_dim);
+        for name in ["rope.dimension_count", "attention.value_length"] {
+            let other = meta.whole(name)?.filter(|&length| length != head_dim);
             if let Some(other) = other {
                 let wanted = format!("{head_dim}, the width of a head");
-                return Err(unsupported(key, other.to_string(), &wanted));
+                return Err(unsupported(&meta.key(name), other.to_string(), &wanted));
             }
         }
         if let Some(tensor) = file.tensors().iter().find(|it| it.name == "rope_freqs.weight") {
@@ -67,60 +69,78 @@ impl Arch {
     }
 }
 
-fn refuse_unbuilt(file: &GgufFile) -> Result<(), ModelError> {
+fn family(file: &GgufFile) -> Result<Family, ModelError> {
     let key = "general.architecture";
     let Some(found) = file.string(key)?.map(|name| name.to_string()) else {
         return Err(ModelError::MissingKey { key: key.to_owned() });
     };
-    if found != "llama" {
-        return Err(ModelError::UnknownArchitecture { found, supported: "`llama` in GGUF files" });
-    }
-    let key = "llama.expert_count";
-    match file.u32(key)? {
-        None | Some(0) => Ok(()),
-        Some(experts) => Err(unsupported(key, experts.to_string(), "a model without experts")),
-    }
+    // llama.cpp and transformers call these families by the same names.
+    let family = Family::of_model_type(&found);
+    family.ok_or(ModelError::UnknownArchitecture { found, supported: SUPPORTED })
 }
 
-fn whole(file: &GgufFile, key: &str) -> Result<Option<usize>, ModelError> {
-    Ok(file.u32(key)?.map(|value| value as usize))
+/// Metadata whose keys begin with the architecture's name.
+struct Meta<'a> {
+    file: &'a GgufFile,
+    prefix: &'static str,
 }
 
-fn required(file: &GgufFile, key: &str) -> Result<usize, ModelError> {
-    whole(file, key)?.ok_or_else(|| ModelError::MissingKey { key: key.to_owned() })
+impl Meta<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn whole(&self, name: &str) -> Result<Option<usize>, ModelError> {
+        Ok(self.file.u32(&self.key(name))?.map(|value| value as usize))
+    }
+
+    fn required(&self, name: &str) -> Result<usize, ModelError> {
+        self.whole(name)?.ok_or_else(|| ModelError::MissingKey { key: self.key(name) })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {
+        Ok(self.file.f32(&self.key(name))?)
+    }
+
+    fn refuse_experts(&self) -> Result<(), ModelError> {
+        match self.whole("expert_count")? {
+            None | Some(0) => Ok(()),
+            Some(experts) => {
+                let wanted = "a model without experts";
+                Err(unsupported(&self.key("expert_count"), experts.to_string(), wanted))
+            }
+        }
+    }
+
+    fn vocab(&self) -> Result<usize, ModelError> {
+        match self.file.strings("tokenizer.ggml.tokens")? {
+            Some(tokens) => Ok(tokens.len()),
+            None => self.required("vocab_size"),
+        }
+    }
+
+    fn rope_scaling(&self) -> Result<RopeScaling, ModelError> {
+        let key = self.key("rope.scaling.type");
+        let kind = self.file.string(&key)?.map(|kind| kind.to_string());
+        match kind.as_deref() {
+            // Files older than the key state a linear factor alone.
+            None => Ok(match self.number("rope.scale_linear")? {
+                Some(factor) if factor != 1.0 => RopeScaling::Linear { factor: f64::from(factor) },
+                _ => RopeScaling::None,
+            }),
+            Some("none") => Ok(RopeScaling::None),
+            Some("linear") => match self.number("rope.scaling.factor")? {
+                Some(factor) => Ok(RopeScaling::Linear { factor: f64::from(factor) }),
+                None => Err(ModelError::MissingKey { key: self.key("rope.scaling.factor") }),
+            },
+            Some(other) => Err(unsupported(&key, other.to_owned(), "`none` or `linear`")),
+        }
+    }
 }
 
 /// The f64 with the same shortest decimal form, so that `1e-5` stays `1e-5` in a written config.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-fn vocab(file: &GgufFile) -> Result<usize, ModelError> {
-    match file.strings("tokenizer.ggml.tokens")? {
-        Some(tokens) => Ok(tokens.len()),
-        None => required(file, "llama.vocab_size"),
-    }
-}
-
-fn scaling(file: &GgufFile) -> Result<RopeScaling, ModelError> {
-    let key = "llama.rope.scaling.type";
-    let kind = file.string(key)?.map(|kind| kind.to_string());
-    match kind.as_deref() {
-        // Files older than the key state a linear factor alone.
-        None => Ok(match file.f32("llama.rope.scale_linear")? {
-            Some(factor) if factor != 1.0 => RopeScaling::Linear { factor: f64::from(factor) },
-            _ => RopeScaling::None,
-        }),
-        Some("none") => Ok(RopeScaling::None),
-        Some("linear") => {
-            let key = "llama.rope.scaling.factor";
-            match file.f32(key)? {
-                Some(factor) => Ok(RopeScaling::Linear { factor: f64::from(factor) }),
-                None => Err(ModelError::MissingKey { key: key.to_owned() }),
-            }
-        }
-        Some(other) => Err(unsupported(key, other.to_owned(), "`none` or `linear`")),
-    }
 }
 
 /// The Llama 3 settings behind `rope_freqs.weight`, which holds what each frequency is divided by.

@@ -163,7 +163,10 @@ impl WeightSource for GgufModel {
         let tensor =
             self.tensor(name).ok_or_else(|| ModelError::NoTensor { name: name.to_owned() })?;
         let values = self.file.dequantize(tensor)?;
-        let Arch { heads, kv_heads, head_dim, .. } = self.arch;
+        let Arch { family, heads, kv_heads, head_dim, .. } = self.arch;
+        if !family.has_permuted_gguf_rows() {
+            return Ok(values);
+        }
         let heads = match name.rsplit('.').nth(1) {
             Some("q_proj") => heads,
             Some("k_proj") => kv_heads,

@@ -24,6 +24,8 @@ fn block_name(name: &str) -> Option<String> {
         "attn_q" => "self_attn.q_proj",
         "attn_k" => "self_attn.k_proj",
         "attn_v" => "self_attn.v_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
         "attn_output" => "self_attn.o_proj",
         "ffn_gate" => "mlp.gate_proj",
         "ffn_up" => "mlp.up_proj",
@@ -33,9 +35,9 @@ fn block_name(name: &str) -> Option<String> {
     Some(format!("model.layers.{layer_idx}.{part}.{kind}"))
 }
 
-/// Rows of a query or key projection back from GGUF's order.
+/// Rows of a query or key projection back from the order that Llama's have in GGUF.
 ///
-/// GGUF rotates neighbouring rows together, Hugging Face row `i` with row `i + head_dim / 2`:
+/// There GGUF rotates neighbouring rows together, Hugging Face row `i` with row `i + head_dim / 2`:
 /// within a head, GGUF's row `2i + j` is Hugging Face's row `j · head_dim / 2 + i`. `values` holds
 /// `heads` heads of equal size, row by row; a bias has rows of one number.
 pub(super) fn unpermute(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
