@@ -4,6 +4,9 @@ use rekindle_data::{Tokenizer, TokenizerError};
 use rekindle_models::{Decoder, Stop};
 use serde::{Deserialize, Serialize};
 
+/// Questions answered at a time.
+const ROWS: usize = 32;
+
 /// A prompt and the answer wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
@@ -66,18 +69,35 @@ pub fn exact_match(
     questions: &[Question],
     stop: &Stop,
 ) -> Result<ExactMatch, TokenizerError> {
-    let answers = questions.iter().map(|question| {
-        let mut tokens = model.generate_greedy(&question.prompt, stop, |_| true);
-        let ended = tokens.last().is_some_and(|token| stop.eos.contains(token));
-        if ended {
-            tokens.pop();
+    // Prompts of like length share a batch, so that little is padding.
+    let mut order: Vec<usize> = (0..questions.len()).collect();
+    order.sort_by_key(|&index| questions[index].prompt.len());
+    let mut answers = vec![None; questions.len()];
+    for chunk in order.chunks(ROWS) {
+        let prompts: Vec<&[u32]> =
+            chunk.iter().map(|&index| questions[index].prompt.as_slice()).collect();
+        let given = model.generate_greedy_batch(&prompts, stop);
+        for (&index, tokens) in chunk.iter().zip(given) {
+            answers[index] = Some(answer(&questions[index], tokens, tokenizer, stop)?);
         }
-        Ok(Answer {
-            question: question.text.clone(),
-            wanted: question.answer.clone(),
-            given: tokenizer.decode(&tokens, true)?,
-            ended,
-        })
-    });
-    Ok(ExactMatch { answers: answers.collect::<Result<_, TokenizerError>>()? })
+    }
+    Ok(ExactMatch { answers: answers.into_iter().flatten().collect() })
+}
+
+fn answer(
+    question: &Question,
+    mut tokens: Vec<u32>,
+    tokenizer: &Tokenizer,
+    stop: &Stop,
+) -> Result<Answer, TokenizerError> {
+    let ended = tokens.last().is_some_and(|token| stop.eos.contains(token));
+    if ended {
+        tokens.pop();
+    }
+    Ok(Answer {
+        question: question.text.clone(),
+        wanted: question.answer.clone(),
+        given: tokenizer.decode(&tokens, true)?,
+        ended,
+    })
 }

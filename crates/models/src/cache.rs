@@ -43,48 +43,55 @@ fn append(old: Option<Tensor<4>>, new: Tensor<4>, slots: usize) -> Tensor<4> {
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
 }
 
-/// The caches of all layers and the number of tokens they hold.
+/// The caches of all layers and the number of tokens each row holds.
 ///
-/// The number of slots is a multiple of a given number, so that a device which compiles a kernel
-/// for each shape sees few of them.
+/// Rows end together: those with fewer tokens have more free slots in front. The number of slots
+/// is a multiple of a given number, so that a device which compiles a kernel for each shape sees
+/// few of them.
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(crate) layers: Vec<LayerCache>,
-    pub(crate) seen: usize,
+    seen: Vec<usize>,
     multiple: usize,
 }
 
 impl Cache {
-    /// An empty cache for `n_layers` layers whose slots come in multiples of `multiple`.
-    pub fn new(n_layers: usize, multiple: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); n_layers], seen: 0, multiple: multiple.max(1) }
+    /// An empty cache for `n_layers` layers and `batch` rows whose slots come in multiples of
+    /// `multiple`.
+    pub fn new(n_layers: usize, batch: usize, multiple: usize) -> Self {
+        Self {
+            layers: vec![LayerCache::default(); n_layers],
+            seen: vec![0; batch],
+            multiple: multiple.max(1),
+        }
     }
 
-    /// Tokens held.
-    pub fn seen(&self) -> usize {
-        self.seen
+    /// Tokens held of each row.
+    pub fn seen(&self) -> &[usize] {
+        &self.seen
     }
 
-    /// Free places to put before `added` new tokens when there are none yet.
-    pub(crate) fn padding_before(&self, added: usize) -> usize {
-        if self.seen == 0 { self.slots_with(added) - added } else { 0 }
+    /// Slots once `added` more tokens of each row have come.
+    pub(crate) fn slots_with(&self, added: &[usize]) -> usize {
+        let tokens = self.seen.iter().zip(added).map(|(seen, added)| seen + added);
+        tokens.max().unwrap_or(0).next_multiple_of(self.multiple)
     }
 
-    /// Slots once `added` tokens have come.
-    pub(crate) fn slots_with(&self, added: usize) -> usize {
-        (self.seen + added).next_multiple_of(self.multiple)
+    /// Counts the tokens that have come.
+    pub(crate) fn advance(&mut self, added: &[usize]) {
+        for (seen, added) in self.seen.iter_mut().zip(added) {
+            *seen += added;
+        }
     }
 
     /// Segments of the slots once `added` tokens have come: 0 for free ones. `[batch, slots]`.
-    pub(crate) fn segments_with(
-        &self,
-        added: usize,
-        batch: usize,
-        device: &Device,
-    ) -> Tensor<2, Int> {
-        let (slots, tokens) = (self.slots_with(added), self.seen + added);
-        let row = (0..slots).map(|slot| i32::from(slot >= slots - tokens));
-        let all: Vec<i32> = (0..batch).flat_map(|_| row.clone()).collect();
-        Tensor::from_data(TensorData::new(all, [batch, slots]), device)
+    pub(crate) fn segments_with(&self, added: &[usize], device: &Device) -> Tensor<2, Int> {
+        let slots = self.slots_with(added);
+        let rows = self.seen.iter().zip(added).flat_map(|(seen, added)| {
+            let tokens = seen + added;
+            (0..slots).map(move |slot| i32::from(slot >= slots - tokens))
+        });
+        let shape = [self.seen.len(), slots];
+        Tensor::from_data(TensorData::new(rows.collect::<Vec<i32>>(), shape), device)
     }
 }

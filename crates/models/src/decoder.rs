@@ -70,31 +70,37 @@ impl Decoder {
     }
 
     /// Hidden states after the last norm of `rows` of tokens that follow what `cache` holds:
-    /// `[batch, seq, hidden]`, those of the new tokens last.
+    /// `[batch, seq, hidden]`, those of each row's new tokens last.
     ///
-    /// Positions count from 0 in every row. `seq` can be longer than a row: an empty cache that
-    /// rounds its slots up has the first tokens padded on the left.
+    /// Positions count from 0 in every row. Rows of different lengths can start an empty cache;
+    /// the shorter ones are padded on the left, and all of them where the cache rounds up.
     ///
     /// # Panics
-    /// If the rows are not of one length.
+    /// If there are not as many rows as the cache has, or rows that follow others differ in length.
     pub fn hidden_cached(&self, rows: &[&[u32]], cache: &mut Cache) -> Tensor<3> {
+        let added: Vec<usize> = rows.iter().map(|row| row.len()).collect();
+        assert_eq!(added.len(), cache.seen().len(), "rows of tokens and rows of the cache");
+        let starts = cache.seen().iter().all(|&seen| seen == 0);
+        assert!(starts || added.iter().all(|&len| len == added[0]), "rows differ in length");
         let device = self.model.norm.weight().device();
-        let (batch, added) = (rows.len(), rows.first().map_or(0, |row| row.len()));
-        assert!(rows.iter().all(|row| row.len() == added), "rows of tokens differ in length");
-        let padding = cache.padding_before(added);
-        let padded = rows
+        let slots = cache.slots_with(&added);
+        let seq = if starts { slots } else { added[0] };
+        let padding = |row: &[u32]| repeat_n(0, seq - row.len());
+        let ids: Vec<i32> = rows
             .iter()
-            .flat_map(|row| repeat_n(0, padding).chain(row.iter().map(|&token| token as i32)));
-        let ids = TensorData::new(padded.collect::<Vec<i32>>(), [batch, padding + added]);
-        let positions = repeat_n(0, padding).chain(cache.seen..cache.seen + added);
-        let segments = cache.segments_with(added, batch, &device);
-        let place = self.placement(positions, segments);
-        let mut x = self.model.embed_tokens.forward(Tensor::from_data(ids, &device));
-        let slots = cache.slots_with(added);
+            .flat_map(|row| padding(row).chain(row.iter().map(|&token| token as i32)))
+            .collect();
+        let positions = rows.iter().zip(cache.seen()).map(|(row, &seen)| {
+            let new = (seen..seen + row.len()).map(|position| position as u32);
+            padding(row).map(|_| 0).chain(new).collect()
+        });
+        let place = self.placement(positions.collect(), cache.segments_with(&added, &device));
+        let ids = Tensor::from_data(TensorData::new(ids, [rows.len(), seq]), &device);
+        let mut x = self.model.embed_tokens.forward(ids);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
             x = block.forward(x, &place, Some((layer, slots)));
         }
-        cache.seen += added;
+        cache.advance(&added);
         self.model.norm.forward(x)
     }
 
@@ -106,7 +112,7 @@ impl Decoder {
         segments: Tensor<2, Int>,
     ) -> Vec<Tensor<3>> {
         let [_, seq] = input_ids.dims();
-        let place = self.placement(0..seq, segments);
+        let place = self.placement(vec![(0..seq as u32).collect()], segments);
         let mut x = self.model.embed_tokens.forward(input_ids);
         let mut states = vec![x.clone()];
         for block in &self.model.layers {
@@ -119,15 +125,11 @@ impl Decoder {
         states
     }
 
-    fn placement(
-        &self,
-        positions: impl Iterator<Item = usize>,
-        segments: Tensor<2, Int>,
-    ) -> Placement {
-        let positions = positions.map(|position| position as u32).collect();
+    /// `positions` are one row for all sequences, or one a sequence.
+    fn placement(&self, positions: Vec<Vec<u32>>, segments: Tensor<2, Int>) -> Placement {
         let frequencies = self.arch.rope.inverse_frequencies(self.arch.head_dim);
         let device = self.model.norm.weight().device().inner();
-        Placement { segments, rope: RopeTable::new(&[positions], &frequencies, &device) }
+        Placement { segments, rope: RopeTable::new(&positions, &frequencies, &device) }
     }
 
     /// Names and values of every linear map, in Hugging Face's naming and in the model's order.
@@ -240,7 +242,7 @@ pub enum MergedTensor {
 impl CausalLm for Decoder {
     fn hidden(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
         let [_, seq] = input_ids.dims();
-        let place = self.placement(0..seq, segments);
+        let place = self.placement(vec![(0..seq as u32).collect()], segments);
         let mut x = self.model.embed_tokens.forward(input_ids);
         for block in &self.model.layers {
             x = block.forward(x, &place, None);

@@ -28,26 +28,53 @@ impl Decoder {
         stop: &Stop,
         mut on_token: impl FnMut(u32) -> bool,
     ) -> Vec<u32> {
+        let mut answers = self.generate_rows(&[prompt], stop, |_, token| on_token(token));
+        answers.pop().unwrap_or_default()
+    }
+
+    /// Continues every prompt greedily, all of them in one batch.
+    ///
+    /// The result is what [`Decoder::generate_greedy`] gives for each: shorter prompts are padded
+    /// on the left, and a row that has ended is carried along unseen until all have.
+    pub fn generate_greedy_batch(&self, prompts: &[&[u32]], stop: &Stop) -> Vec<Vec<u32>> {
+        self.generate_rows(prompts, stop, |_, _| true)
+    }
+
+    fn generate_rows(
+        &self,
+        prompts: &[&[u32]],
+        stop: &Stop,
+        mut on_token: impl FnMut(usize, u32) -> bool,
+    ) -> Vec<Vec<u32>> {
+        let mut answers = vec![Vec::new(); prompts.len()];
+        let room = |row: usize| {
+            let left = self.arch().max_positions.saturating_sub(prompts[row].len());
+            if prompts[row].is_empty() { 0 } else { stop.max_new_tokens.min(left) }
+        };
+        // Rows that take part; an empty prompt or one without room has no place in the batch.
+        let rows: Vec<usize> = (0..prompts.len()).filter(|&row| room(row) > 0).collect();
+        let mut running = vec![true; rows.len()];
         let device = self.model.norm.weight().device();
-        let mut cache = Cache::new(self.arch().n_layers, kernels::length_multiple(&device));
-        let mut generated = Vec::new();
-        let mut next = prompt.to_vec();
-        let room = self.arch().max_positions.saturating_sub(prompt.len());
-        while !next.is_empty() && generated.len() < stop.max_new_tokens.min(room) {
-            let hidden = self.hidden_cached(&[next.as_slice()], &mut cache);
-            let token = most_probable(self.last_logits(hidden));
-            generated.push(token);
-            if stop.eos.contains(&token) || !on_token(token) {
-                break;
+        let multiple = kernels::length_multiple(&device);
+        let mut cache = Cache::new(self.arch().n_layers, rows.len(), multiple);
+        let mut next: Vec<Vec<u32>> = rows.iter().map(|&row| prompts[row].to_vec()).collect();
+        while running.contains(&true) {
+            let new: Vec<&[u32]> = next.iter().map(Vec::as_slice).collect();
+            let tokens = most_probable(self.last_logits(self.hidden_cached(&new, &mut cache)));
+            for (place, (&row, &token)) in rows.iter().zip(&tokens).enumerate() {
+                if running[place] {
+                    answers[row].push(token);
+                    let ended = stop.eos.contains(&token) || answers[row].len() == room(row);
+                    running[place] = on_token(row, token) && !ended;
+                }
             }
-            next = vec![token];
+            next = tokens.into_iter().map(|token| vec![token]).collect();
         }
-        generated
+        answers
     }
 }
 
-/// The index of the largest of `[1, vocab]`; the first of equals.
-fn most_probable(logits: Tensor<2>) -> u32 {
-    let best = logits.argmax(1).into_data();
-    best.iter::<i64>().next().map_or(0, |index| index as u32)
+/// The index of the largest of each row of `[batch, vocab]`; the first of equals.
+fn most_probable(logits: Tensor<2>) -> Vec<u32> {
+    logits.argmax(1).into_data().iter::<i64>().map(|index| index as u32).collect()
 }
