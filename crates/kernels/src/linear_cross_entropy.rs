@@ -49,8 +49,9 @@ pub(crate) fn chunks(n: usize, vocab: usize) -> impl Iterator<Item = core::ops::
 
 /// The logit of each row's target: `[rows, 1]`.
 ///
-/// A masked sum and no gather: burn-cubecl-fusion 0.22.1 fuses a gather from a product's result
-/// into the kernel of that product, which then reads elements that are not written yet.
+/// A masked sum and no gather: with one, under burn-cubecl-fusion 0.22.1 on CUDA, the kernel of the
+/// product reads out of bounds and the loss is wrong; the gather seems to be fused into the product
+/// whose result it reads.
 fn chosen<B: Backend>(logits: FloatTensor<B>, targets: IntTensor<B>) -> FloatTensor<B> {
     let [_, vocab] = dims::<2>(&logits);
     let device = logits.device();
