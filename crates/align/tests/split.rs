@@ -12,7 +12,7 @@ use rekindle_peft_core::LoraConfig;
 use rekindle_testkit::device;
 use rekindle_train::Objective;
 
-fn arch() -> Arch {
+fn arch(initializer_range: f64) -> Arch {
     Arch {
         family: Family::Llama,
         hidden: 16,
@@ -30,7 +30,7 @@ fn arch() -> Arch {
         output_bias: false,
         qk_norm: false,
         mlp_bias: false,
-        initializer_range: 0.02, // transformers' default
+        initializer_range,
         bos: None,
         eos: vec![1],
         pad: Some(0),
@@ -66,7 +66,8 @@ fn gradient(model: &Decoder, rows: &[Sample], sizes: &[usize]) -> Vec<f32> {
     collect.1
 }
 
-fn check(model: &Decoder, rows: &[Sample]) {
+/// `bound` gives the largest difference allowed where the largest element of the gradient is known.
+fn check(model: &Decoder, rows: &[Sample], bound: fn(f32) -> f32) {
     let whole = gradient(model, rows, &[8]);
     let largest = whole.iter().fold(0.0f32, |max, g| max.max(g.abs()));
     assert!(largest > 1e-3, "the gradient is zero");
@@ -74,7 +75,7 @@ fn check(model: &Decoder, rows: &[Sample]) {
         let split = gradient(model, rows, sizes);
         assert_eq!(whole.len(), split.len());
         let worst = whole.iter().zip(&split).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= 1e-6, "{sizes:?}: {worst} of {largest}");
+        assert!(worst <= bound(largest), "{sizes:?}: {worst} of {largest}");
     }
 }
 
@@ -102,9 +103,15 @@ proptest! {
 
     #[test]
     fn any_split_of_a_step_gives_the_same_gradient(rows in rows()) {
-        let full = Decoder::random(&arch(), 1, &device().autodiff());
-        check(&full, &rows);
-        let lora = LoraConfig { r: 2, ..LoraConfig::default() };
-        check(&full.with_lora(&lora, 1).unwrap(), &rows);
+        // Absolute and relative at transformers' scale; at five times that, gradients above one
+        // are held relatively alone.
+        let scales: [(f64, fn(f32) -> f32); 2] =
+            [(0.02, |largest| 1e-6 * largest.min(1.0)), (0.1, |largest| 1e-6 * largest.max(1.0))];
+        for (initializer_range, bound) in scales {
+            let full = Decoder::random(&arch(initializer_range), 1, &device().autodiff());
+            check(&full, &rows, bound);
+            let lora = LoraConfig { r: 2, ..LoraConfig::default() };
+            check(&full.with_lora(&lora, 1).unwrap(), &rows, bound);
+        }
     }
 }

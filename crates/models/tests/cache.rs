@@ -1,35 +1,17 @@
 //! A cache whose slots come in multiples gives what one of the exact length gives.
 
+use std::path::Path;
+
 use burn::tensor::{Tensor, TensorData};
-use rekindle_models::arch::{Family, RopeScaling, RopeSpec};
 use rekindle_models::cache::Cache;
-use rekindle_models::{Arch, CausalLm, Decoder, Stop};
+use rekindle_models::load::open;
+use rekindle_models::{CausalLm, Decoder, Stop};
 use rekindle_testkit::{assert_close, device};
 
 fn model() -> Decoder {
-    let arch = Arch {
-        family: Family::Llama,
-        hidden: 16,
-        n_layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 4,
-        intermediate: 24,
-        vocab: 32,
-        norm_eps: 1e-5,
-        rope: RopeSpec { theta: 10_000.0, scaling: RopeScaling::None },
-        tied_head: true,
-        max_positions: 64,
-        qkv_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        mlp_bias: false,
-        initializer_range: 0.3,
-        bos: None,
-        eos: vec![1],
-        pad: Some(0),
-    };
-    Decoder::random(&arch, 3, &device())
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/families/qwen3");
+    let files = open(&folder).unwrap();
+    Decoder::load(files.source(), &files.arch().unwrap(), &device()).unwrap()
 }
 
 fn last_row(hidden: Tensor<3>) -> Vec<f32> {
@@ -66,7 +48,7 @@ fn a_batch_of_unequal_prompts_gives_what_each_gives_alone() {
     let prompts: Vec<Vec<u32>> = (0..16)
         .map(|row| (0..1 + row % 11).map(|i| (row * 5 + i * 3 + 1) % 32).collect())
         .collect();
-    let eos = (0..4).map(|token| token * 7).collect();
+    let eos = (0..6).map(|token| token * 11).collect();
     let stop = Stop { eos, max_new_tokens: 24 };
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     let batch = model.generate_greedy_batch(&rows, &stop);
@@ -83,7 +65,7 @@ fn a_batch_of_unequal_prompts_gives_what_each_gives_alone() {
 fn empty_prompts_and_prompts_without_room_give_nothing() {
     let model = model();
     let stop = Stop { eos: vec![], max_new_tokens: 3 };
-    let full = vec![1; 64];
+    let full = vec![1; model.arch().max_positions];
     let answers = model.generate_greedy_batch(&[&[], &[5, 6], &full], &stop);
     assert_eq!(answers.iter().map(Vec::len).collect::<Vec<_>>(), [0, 3, 0]);
     assert!(model.generate_greedy_batch(&[], &stop).is_empty());
