@@ -66,8 +66,10 @@ fn gradient(model: &Decoder, rows: &[Sample], sizes: &[usize]) -> Vec<f32> {
     collect.1
 }
 
-/// `bound` gives the largest difference allowed where the largest element of the gradient is known.
-fn check(model: &Decoder, rows: &[Sample], bound: fn(f32) -> f32) {
+/// The largest difference allowed, given the largest element of the gradient.
+type Bound = fn(f32) -> f32;
+
+fn check(model: &Decoder, rows: &[Sample], bound: Bound) {
     let whole = gradient(model, rows, &[8]);
     let largest = whole.iter().fold(0.0f32, |max, g| max.max(g.abs()));
     assert!(largest > 1e-3, "the gradient is zero");
@@ -105,7 +107,7 @@ proptest! {
     fn any_split_of_a_step_gives_the_same_gradient(rows in rows()) {
         // Absolute and relative at transformers' scale; at five times that, gradients above one
         // are held relatively alone.
-        let scales: [(f64, fn(f32) -> f32); 2] =
+        let scales: [(f64, Bound); 2] =
             [(0.02, |largest| 1e-6 * largest.min(1.0)), (0.1, |largest| 1e-6 * largest.max(1.0))];
         for (initializer_range, bound) in scales {
             let full = Decoder::random(&arch(initializer_range), 1, &device().autodiff());
