@@ -21,7 +21,7 @@ fn attention(criterion: &mut Criterion) {
     let segments = Tensor::<2, Int>::ones([BATCH, SEQ], &plain);
     // Half of the scores are masked: scores and weighted sum cost 2·seq·heads·head_dim a token.
     let forward = (BATCH * SEQ * 2 * SEQ * HEADS * HEAD_DIM) as u64;
-    let scale = (HEAD_DIM as f64).powf(-0.5);
+    let rule = kernels::AttentionRule::scaled((HEAD_DIM as f64).powf(-0.5));
 
     let mut group = criterion.benchmark_group("attention");
     let [q, k, v] = operands(&plain);
@@ -29,7 +29,7 @@ fn attention(criterion: &mut Criterion) {
     group.bench_function("forward", |bencher| {
         bencher.iter(|| {
             let segments = segments.clone();
-            let out = kernels::attention(q.clone(), k.clone(), v.clone(), segments, scale);
+            let out = kernels::attention(q.clone(), k.clone(), v.clone(), segments, rule);
             plain.sync().expect("the processor computes while it is called");
             out
         });
@@ -40,7 +40,7 @@ fn attention(criterion: &mut Criterion) {
     group.bench_function("forward_backward", |bencher| {
         bencher.iter(|| {
             let segments = segments.clone();
-            let out = kernels::attention(q.clone(), k.clone(), v.clone(), segments, scale);
+            let out = kernels::attention(q.clone(), k.clone(), v.clone(), segments, rule);
             let grads = out.sum().backward();
             plain.sync().expect("the processor computes while it is called");
             grads

@@ -35,9 +35,9 @@ impl Flops {
         let weights: usize = linears.iter().map(|[d_in, d_out]| d_in * d_out).sum();
         let low_rank: usize = linears.iter().map(|[d_in, d_out]| r * (d_in + d_out)).sum();
         Self {
-            n_matmul: (weights * arch.n_layers + hidden * arch.vocab) as f64,
-            n_lora: (low_rank * arch.n_layers) as f64,
-            attention: 2.0 * (seq * q * arch.n_layers) as f64,
+            n_matmul: (weights * arch.n_layers() + hidden * arch.vocab) as f64,
+            n_lora: (low_rank * arch.n_layers()) as f64,
+            attention: 2.0 * (seq * q * arch.n_layers()) as f64,
         }
     }
 

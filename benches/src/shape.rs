@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use rekindle_models::Arch;
-use rekindle_models::arch::{Family, RopeScaling, RopeSpec};
+use rekindle_models::arch::{Family, Layer, RopeScaling, RopeSpec, Scales};
 
 /// A model's shape, without its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,12 +38,13 @@ impl Shape {
             Self::Llama32_1b => {
                 let mut arch = llama([2048, 8192, 16], [32, 8, 64], 128_256, 5e5);
                 arch.max_positions = 131_072;
-                arch.rope.scaling = RopeScaling::Llama3 {
+                let scaling = RopeScaling::Llama3 {
                     factor: 32.0,
                     low_freq_factor: 1.0,
                     high_freq_factor: 4.0,
                     original_max_positions: 8192,
                 };
+                arch.rope = Some(RopeSpec { theta: 5e5, dims: 64, scaling });
                 arch
             }
         }
@@ -57,20 +58,22 @@ fn llama(widths: [usize; 3], heads: [usize; 3], vocab: usize, theta: f64) -> Arc
     Arch {
         family: Family::Llama,
         hidden,
-        n_layers,
+        layers: vec![Layer::FULL; n_layers],
         heads,
         kv_heads,
         head_dim,
         intermediate,
         vocab,
         norm_eps: 1e-5,
-        rope: RopeSpec { theta, scaling: RopeScaling::None },
+        rope: Some(RopeSpec { theta, dims: head_dim, scaling: RopeScaling::None }),
+        local_rope: None,
         tied_head: true,
         max_positions: 2048,
         qkv_bias: false,
         output_bias: false,
-        qk_norm: false,
         mlp_bias: false,
+        experts: None,
+        scales: Scales::default(),
         initializer_range: 0.02,
         bos: None,
         eos: Vec::new(),

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use proptest::prelude::*;
 use rekindle_align::Sft;
 use rekindle_data::{Padding, Sample, collate};
-use rekindle_models::arch::{Family, RopeScaling, RopeSpec};
+use rekindle_models::arch::{Family, Layer, RopeScaling, RopeSpec, Scales};
 use rekindle_models::{Arch, Decoder};
 use rekindle_peft_core::LoraConfig;
 use rekindle_testkit::device;
@@ -16,20 +16,22 @@ fn arch(initializer_range: f64) -> Arch {
     Arch {
         family: Family::Llama,
         hidden: 16,
-        n_layers: 2,
+        layers: vec![Layer::FULL; 2],
         heads: 4,
         kv_heads: 2,
         head_dim: 4,
         intermediate: 24,
         vocab: 32,
         norm_eps: 1e-5,
-        rope: RopeSpec { theta: 10_000.0, scaling: RopeScaling::None },
+        rope: Some(RopeSpec { theta: 10_000.0, dims: 4, scaling: RopeScaling::None }),
+        local_rope: None,
         tied_head: true,
         max_positions: 64,
         qkv_bias: false,
         output_bias: false,
-        qk_norm: false,
         mlp_bias: false,
+        experts: None,
+        scales: Scales::default(),
         initializer_range,
         bos: None,
         eos: vec![1],

@@ -5,7 +5,7 @@ use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata};
 use burn::tensor::{FloatDType, Int, IntDType, Shape, Tensor};
 
 use crate::ops::LlmOps;
-use crate::primitive::{dims, log_sum_exp, narrow, reshape, scale};
+use crate::primitive::{cap, dims, log_sum_exp, narrow, reshape, scale};
 
 /// Query rows whose scores exist at a time.
 const CHUNK_ROWS: usize = 128;
@@ -13,12 +13,37 @@ const CHUNK_ROWS: usize = 128;
 /// Added to a score that must not be seen; large, yet finite in f32 sums.
 pub(crate) const HIDDEN_SCORE: f32 = -1e30;
 
-/// Scaled dot-product attention: `softmax(scale · q · kᵀ + visibility) · v`.
+/// How scores come about and which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionRule {
+    /// What the products of queries and keys are multiplied by.
+    pub scale: f32,
+    /// `cap · tanh(score / cap)` instead of the score. Gemma 2, Riviere et al. 2024
+    /// (arXiv:2408.00118), §2.
+    pub softcap: Option<f32>,
+    /// How many tokens a query sees, itself among them. Mistral 7B, Jiang et al. 2023
+    /// (arXiv:2310.06825), §2.
+    pub window: Option<usize>,
+}
+
+impl AttentionRule {
+    /// `scale` alone: every earlier token of the segment is seen.
+    pub fn scaled(scale: f64) -> Self {
+        Self { scale: scale as f32, softcap: None, window: None }
+    }
+
+    /// The first key that the query at `position` sees.
+    pub(crate) fn first_key(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
+/// Scaled dot-product attention: `softmax(cap(scale · q · kᵀ) + visibility) · v`.
 ///
 /// Vaswani et al. 2017 (arXiv:1706.03762), eq. 1, with the grouped queries of Ainslie et al. 2023
 /// (arXiv:2305.13245): query head `h` reads key head `h / (heads / kv_heads)`. A query sees keys at
-/// its own position and before it, and only of its own segment, so that packed documents and
-/// padding stay apart.
+/// its own position and before it, as far back as the rule's window, and only of its own segment,
+/// so that packed documents and padding stay apart.
 ///
 /// `q [batch, seq, heads, head_dim]`, `k` and `v [batch, keys, kv_heads, head_dim]`, `segments
 /// [batch, keys]`; with `keys > seq` (a cache) the queries are the last `seq` positions. Result
@@ -29,14 +54,14 @@ pub fn attention(
     k: Tensor<4>,
     v: Tensor<4>,
     segments: Tensor<2, Int>,
-    scale: f64,
+    rule: AttentionRule,
 ) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as LlmOps>::attention(
         q.into_dispatch(),
         k.into_dispatch(),
         v.into_dispatch(),
         segments.into_dispatch(),
-        scale as f32,
+        rule,
     ))
 }
 
@@ -104,7 +129,12 @@ impl<B: Backend> Visibility<B> {
     }
 
     /// `[batch, 1, 1, rows, keys]`: 0 where visible, else [`HIDDEN_SCORE`].
-    fn bias(&self, sizes: Sizes, rows: core::ops::Range<usize>) -> FloatTensor<B> {
+    fn bias(
+        &self,
+        sizes: Sizes,
+        rows: core::ops::Range<usize>,
+        rule: AttentionRule,
+    ) -> FloatTensor<B> {
         let (offset, len) = (sizes.keys - sizes.seq, rows.len());
         let rows = rows.start + offset..rows.end + offset;
         let capped = |x| B::float_clamp(x, Scalar::from(0.0f32), Scalar::from(1.0f32));
@@ -118,24 +148,32 @@ impl<B: Backend> Visibility<B> {
             reshape::<B, 5>(self.segments.clone(), [sizes.batch, 1, 1, 1, sizes.keys]),
             reshape::<B, 5>(own, [sizes.batch, 1, 1, len, 1]),
         );
-        let hidden = B::float_add(capped(later), capped(B::float_abs(other)));
+        let mut hidden = B::float_add(capped(later.clone()), capped(B::float_abs(other)));
+        if let Some(window) = rule.window {
+            // `query − key ≥ window` for what is too far back.
+            let beyond = Scalar::from(1.0 - window as f32);
+            hidden = B::float_add(hidden, capped(B::float_add_scalar(B::float_neg(later), beyond)));
+        }
         scale::<B>(capped(hidden), HIDDEN_SCORE)
     }
 }
 
-/// Scores of one chunk of queries: `[batch, kv_heads, group · rows, keys]`.
+/// Scores of one chunk of queries, `[batch, kv_heads, group · rows, keys]`, and where they are
+/// capped the slope of the cap, `1 − (score / cap)²`.
 fn scores<B: Backend>(
     q: FloatTensor<B>,
     keys_t: FloatTensor<B>,
     bias: FloatTensor<B>,
     sizes: Sizes,
-    factor: f32,
-) -> FloatTensor<B> {
+    rule: AttentionRule,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
     let Sizes { batch, keys, kv_heads, .. } = sizes;
     let [_, rows, _, _] = dims::<4>(&q);
-    let scores = B::float_matmul(scale::<B>(by_group::<B>(q, sizes), factor), keys_t);
+    let scores = B::float_matmul(scale::<B>(by_group::<B>(q, sizes), rule.scale), keys_t);
+    let (scores, slope) = cap::<B>(scores, rule.softcap);
     let scores = reshape::<B, 5>(scores, [batch, kv_heads, sizes.group(), rows, keys]);
-    reshape::<B, 4>(B::float_add(scores, bias), [batch, kv_heads, sizes.group() * rows, keys])
+    let shape = [batch, kv_heads, sizes.group() * rows, keys];
+    (reshape::<B, 4>(B::float_add(scores, bias), shape), slope)
 }
 
 pub(crate) fn reference<B: Backend>(
@@ -143,7 +181,7 @@ pub(crate) fn reference<B: Backend>(
     k: FloatTensor<B>,
     v: FloatTensor<B>,
     segments: IntTensor<B>,
-    factor: f32,
+    rule: AttentionRule,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let sizes = Sizes::of(&q, &k);
     let visibility = Visibility::<B>::new(segments, &q, sizes);
@@ -152,9 +190,9 @@ pub(crate) fn reference<B: Backend>(
     let (mut outs, mut lses) = (Vec::new(), Vec::new());
     for rows in sizes.chunks() {
         let len = rows.len();
-        let bias = visibility.bias(sizes, rows.clone());
+        let bias = visibility.bias(sizes, rows.clone(), rule);
         let part = narrow::<B>(q.clone(), 4, 1, rows);
-        let scores = scores::<B>(part, keys_t.clone(), bias, sizes, factor);
+        let (scores, _) = scores::<B>(part, keys_t.clone(), bias, sizes, rule);
         let lse = log_sum_exp::<B>(scores.clone(), 3);
         let p = B::float_exp(B::float_sub(scores, lse.clone()));
         outs.push(ungroup::<B>(B::float_matmul(p, values.clone()), sizes, len));
@@ -164,7 +202,7 @@ pub(crate) fn reference<B: Backend>(
 }
 
 /// With `p = exp(scores − lse)` and `δ = rowsum(grad ⊙ out)`: `dv = pᵀ·grad`,
-/// `ds = p ⊙ (grad·vᵀ − δ)`, `dq = scale · ds·k`, `dk = scale · dsᵀ·q`.
+/// `ds = p ⊙ (grad·vᵀ − δ)`, times the slope of the cap, `dq = scale · ds·k`, `dk = scale · dsᵀ·q`.
 pub(crate) fn reference_backward<B: Backend>(
     grad: FloatTensor<B>,
     q: FloatTensor<B>,
@@ -173,7 +211,7 @@ pub(crate) fn reference_backward<B: Backend>(
     segments: IntTensor<B>,
     out: FloatTensor<B>,
     lse: FloatTensor<B>,
-    factor: f32,
+    rule: AttentionRule,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let sizes = Sizes::of(&q, &k);
     let Sizes { batch, keys, kv_heads, head_dim, .. } = sizes;
@@ -186,9 +224,9 @@ pub(crate) fn reference_backward<B: Backend>(
     let (mut d_q, mut d_k, mut d_v) = (Vec::new(), zeros(), zeros());
     for rows in sizes.chunks() {
         let len = rows.len();
-        let bias = visibility.bias(sizes, rows.clone());
+        let bias = visibility.bias(sizes, rows.clone(), rule);
         let part = |x: &FloatTensor<B>| narrow::<B>(x.clone(), 4, 1, rows.clone());
-        let scores = scores::<B>(part(&q), keys_t.clone(), bias, sizes, factor);
+        let (scores, slope) = scores::<B>(part(&q), keys_t.clone(), bias, sizes, rule);
         let lse = narrow::<B>(lse.clone(), 4, 2, rows.clone());
         let lse = reshape::<B, 4>(lse, [batch, kv_heads, sizes.group() * len, 1]);
         let p = B::float_exp(B::float_sub(scores, lse));
@@ -198,7 +236,10 @@ pub(crate) fn reference_backward<B: Backend>(
         let part_v = B::float_matmul(B::float_swap_dims(p.clone(), 2, 3), g.clone());
         d_v = B::float_add(d_v, part_v);
         let d_p = B::float_sub(B::float_matmul(g, values_t.clone()), delta);
-        let d_s = scale::<B>(B::float_mul(p, d_p), factor);
+        let mut d_s = scale::<B>(B::float_mul(p, d_p), rule.scale);
+        if let Some(slope) = slope {
+            d_s = B::float_mul(d_s, slope);
+        }
         d_q.push(ungroup::<B>(B::float_matmul(d_s.clone(), keys_g.clone()), sizes, len));
         let part_q = by_group::<B>(part(&q), sizes);
         d_k = B::float_add(d_k, B::float_matmul(B::float_swap_dims(d_s, 2, 3), part_q));

@@ -14,6 +14,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
+use crate::attention::AttentionRule;
+use crate::gated::Activation;
 use crate::ops::LlmOps;
 
 impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
@@ -43,8 +45,12 @@ impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
         elementwise::rope::<B, C>(x, cos, sin)
     }
 
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        elementwise::swiglu::<B, C>(gate, up)
+    fn gated(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        elementwise::gated::<B, C>(gate, up, activation)
     }
 
     fn attention(
@@ -52,9 +58,9 @@ impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         segments: IntTensor<Self>,
-        scale: f32,
+        rule: AttentionRule,
     ) -> FloatTensor<Self> {
-        attention::attention::<B, C>(q, k, v, segments, scale)
+        attention::attention::<B, C>(q, k, v, segments, rule)
     }
 
     fn linear_cross_entropy(
@@ -62,16 +68,18 @@ impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
+        softcap: Option<f32>,
     ) -> FloatTensor<Self> {
-        loss::linear_cross_entropy::<B, C>(hidden, weight, targets, mask)
+        loss::linear_cross_entropy::<B, C>(hidden, weight, targets, mask, softcap)
     }
 
     fn token_logps(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
+        softcap: Option<f32>,
     ) -> FloatTensor<Self> {
-        loss::token_logps::<B, C>(hidden, weight, targets)
+        loss::token_logps::<B, C>(hidden, weight, targets, softcap)
     }
 }
 

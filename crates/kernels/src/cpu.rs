@@ -4,6 +4,7 @@
 //! Tensors of another element type go through the reference bodies.
 
 mod attention;
+mod gated;
 mod gemm;
 mod linear_cross_entropy;
 mod rows;
@@ -16,6 +17,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
 
+use crate::attention::AttentionRule;
+use crate::gated::Activation;
+use crate::linear_cross_entropy::Inputs;
 use crate::ops::LlmOps;
 
 /// A new f32 tensor.
@@ -82,23 +86,28 @@ impl LlmOps for Flex {
         crate::rope::reference::<Self>(x, cos, sin)
     }
 
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gated(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
         if is_f32(&[&gate, &up]) {
-            return rows::swiglu(&gate.to_contiguous(), &up.to_contiguous());
+            return gated::forward(&gate.to_contiguous(), &up.to_contiguous(), activation);
         }
-        crate::swiglu::reference::<Self>(gate, up)
+        crate::gated::reference::<Self>(gate, up, activation)
     }
 
-    fn swiglu_backward(
+    fn gated_backward(
         grad: FloatTensor<Self>,
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
+        activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if is_f32(&[&grad, &gate, &up]) {
             let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
-            return rows::swiglu_backward(&grad.to_contiguous(), &gate, &up);
+            return gated::backward(&grad.to_contiguous(), &gate, &up, activation);
         }
-        crate::swiglu::reference_backward::<Self>(grad, gate, up)
+        crate::gated::reference_backward::<Self>(grad, gate, up, activation)
     }
 
     fn attention_forward(
@@ -106,12 +115,12 @@ impl LlmOps for Flex {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         segments: IntTensor<Self>,
-        scale: f32,
+        rule: AttentionRule,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if is_f32(&[&q, &k, &v]) {
-            return attention::forward(&q, &k, &v, &ints(&segments), scale);
+            return attention::forward(&q, &k, &v, &ints(&segments), rule);
         }
-        crate::attention::reference::<Self>(q, k, v, segments, scale)
+        crate::attention::reference::<Self>(q, k, v, segments, rule)
     }
 
     fn attention_backward(
@@ -122,13 +131,13 @@ impl LlmOps for Flex {
         segments: IntTensor<Self>,
         out: FloatTensor<Self>,
         lse: FloatTensor<Self>,
-        scale: f32,
+        rule: AttentionRule,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if is_f32(&[&grad, &q, &k, &v]) {
             let saved = attention::Saved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-            return attention::backward(&grad, &saved, &ints(&segments), scale);
+            return attention::backward(&grad, &saved, &ints(&segments), rule);
         }
-        crate::attention::reference_backward::<Self>(grad, q, k, v, segments, out, lse, scale)
+        crate::attention::reference_backward::<Self>(grad, q, k, v, segments, out, lse, rule)
     }
 
     fn linear_cross_entropy(
@@ -136,11 +145,14 @@ impl LlmOps for Flex {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
+        softcap: Option<f32>,
     ) -> FloatTensor<Self> {
         if is_f32(&[&hidden, &weight, &mask]) {
-            return linear_cross_entropy::loss(&hidden, &weight, &ints(&targets), &mask);
+            let rows = linear_cross_entropy::Rows::new(&hidden, &ints(&targets), &mask, softcap);
+            return linear_cross_entropy::loss(&rows, &weight);
         }
-        crate::linear_cross_entropy::reference::<Self>(hidden, weight, targets, mask)
+        let inputs = Inputs { hidden, weight, targets, softcap };
+        crate::linear_cross_entropy::reference::<Self>(&inputs, mask)
     }
 
     fn linear_cross_entropy_grad(
@@ -148,18 +160,14 @@ impl LlmOps for Flex {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
+        softcap: Option<f32>,
         train_weight: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if is_f32(&[&hidden, &weight, &mask]) {
-            let targets = ints(&targets);
-            return linear_cross_entropy::gradient(&hidden, &weight, &targets, &mask, train_weight);
+            let rows = linear_cross_entropy::Rows::new(&hidden, &ints(&targets), &mask, softcap);
+            return linear_cross_entropy::gradient(&rows, &weight, train_weight);
         }
-        crate::linear_cross_entropy::reference_grad::<Self>(
-            hidden,
-            weight,
-            targets,
-            mask,
-            train_weight,
-        )
+        let inputs = Inputs { hidden, weight, targets, softcap };
+        crate::linear_cross_entropy::reference_grad::<Self>(inputs, mask, train_weight)
     }
 }

@@ -9,24 +9,26 @@
 //! where a backend brings its own bodies, `cpu` the bodies for the Flex backend.
 
 pub mod attention;
+pub mod gated;
+pub mod layer_norm;
 pub mod linear;
 pub mod linear_cross_entropy;
 pub mod ops;
 pub mod rms_norm;
 pub mod rope;
 pub mod shapes;
-pub mod swiglu;
 
 mod autodiff;
 #[cfg(feature = "flex")]
 mod cpu;
 mod primitive;
 
-pub use attention::attention;
+pub use attention::{AttentionRule, attention};
+pub use gated::{Activation, activate, gated};
+pub use layer_norm::layer_norm;
 pub use linear::{linear, lora_linear};
 pub use linear_cross_entropy::{linear_cross_entropy, token_logps};
 pub use ops::LlmOps;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use shapes::length_multiple;
-pub use swiglu::swiglu;

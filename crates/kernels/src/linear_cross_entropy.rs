@@ -5,14 +5,15 @@ use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata, get_device_settin
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, IntDType, Shape, Slice, Tensor};
 
 use crate::ops::LlmOps;
-use crate::primitive::{dims, log_sum_exp, narrow, reshape};
+use crate::primitive::{cap, dims, log_sum_exp, narrow, reshape};
 
 /// Logits held at once, in elements: a chunk has at most this many.
 const CHUNK_ELEMENTS: usize = 1 << 23;
 
-/// `Σᵢ maskᵢ · −log softmax(hiddenᵢ · weightᵀ)[targetᵢ]`, a sum in nats: `[1]`.
+/// `Σᵢ maskᵢ · −log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]`, a sum in nats: `[1]`.
 ///
-/// `hidden [n, hidden]`, `weight [vocab, hidden]`, `targets [n]`, `mask [n]`. At most 2²³ logits
+/// `hidden [n, hidden]`, `weight [vocab, hidden]`, `targets [n]`, `mask [n]`. With a `softcap` the
+/// logits are `cap · tanh(logit / cap)` (Gemma 2, Riviere et al. 2024, arXiv:2408.00118, §2). At most 2²³ logits
 /// exist at a time. The gradient to `hidden` is made in the forward pass, as in Liger (Hsu et al.
 /// 2024, arXiv:2410.10989, §3.2), so the backward pass costs one multiplication; the gradient to
 /// `weight` exists only where it is trained.
@@ -21,24 +22,40 @@ pub fn linear_cross_entropy(
     weight: Tensor<2>,
     targets: Tensor<1, Int>,
     mask: Tensor<1>,
+    softcap: Option<f64>,
 ) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as LlmOps>::linear_cross_entropy(
         hidden.into_dispatch(),
         weight.into_dispatch(),
         targets.into_dispatch(),
         mask.into_dispatch(),
+        softcap.map(|cap| cap as f32),
     ))
 }
 
-/// `log softmax(hiddenᵢ · weightᵀ)[targetᵢ]` of every token, in nats: `[n]`.
+/// `log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]` of every token, in nats: `[n]`.
 ///
-/// Shapes as in [`linear_cross_entropy()`]. The backward pass recomputes each chunk of logits.
-pub fn token_logps(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+/// Shapes and `softcap` as in [`linear_cross_entropy()`]. The backward pass recomputes each chunk of logits.
+pub fn token_logps(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: Tensor<1, Int>,
+    softcap: Option<f64>,
+) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as LlmOps>::token_logps(
         hidden.into_dispatch(),
         weight.into_dispatch(),
         targets.into_dispatch(),
+        softcap.map(|cap| cap as f32),
     ))
+}
+
+/// What the logits are made of, and which of them is each row's target.
+pub(crate) struct Inputs<B: Backend> {
+    pub hidden: FloatTensor<B>,
+    pub weight: FloatTensor<B>,
+    pub targets: IntTensor<B>,
+    pub softcap: Option<f32>,
 }
 
 /// Row ranges of at most [`CHUNK_ELEMENTS`] logits.
@@ -61,28 +78,25 @@ fn chosen<B: Backend>(logits: FloatTensor<B>, targets: IntTensor<B>) -> FloatTen
     B::float_sum_dim(B::float_mask_fill(logits, others, Scalar::from(0.0f32)), 1)
 }
 
-/// One chunk: logits, their log-sum-exp and the targets as a column.
+/// One chunk: logits, the slope of their cap, their log-sum-exp and the targets as a column.
 struct Chunk<B: Backend> {
     hidden: FloatTensor<B>,
     logits: FloatTensor<B>,
+    slope: Option<FloatTensor<B>>,
     lse: FloatTensor<B>,
     targets: IntTensor<B>,
 }
 
 impl<B: Backend> Chunk<B> {
-    fn new(
-        hidden: &FloatTensor<B>,
-        weight: &FloatTensor<B>,
-        targets: &IntTensor<B>,
-        rows: core::ops::Range<usize>,
-    ) -> Self {
+    fn new(inputs: &Inputs<B>, rows: core::ops::Range<usize>) -> Self {
         let len = rows.len();
-        let hidden = narrow::<B>(hidden.clone(), 2, 0, rows.clone());
-        let logits = B::float_matmul(hidden.clone(), B::float_transpose(weight.clone()));
-        let targets = B::int_slice(targets.clone(), &[Slice::from(rows)]);
+        let hidden = narrow::<B>(inputs.hidden.clone(), 2, 0, rows.clone());
+        let logits = B::float_matmul(hidden.clone(), B::float_transpose(inputs.weight.clone()));
+        let (logits, slope) = cap::<B>(logits, inputs.softcap);
+        let targets = B::int_slice(inputs.targets.clone(), &[Slice::from(rows)]);
         let targets = B::int_reshape(targets, Shape::from([len, 1]));
         let lse = log_sum_exp::<B>(logits.clone(), 1);
-        Self { hidden, logits, lse, targets }
+        Self { hidden, logits, slope, lse, targets }
     }
 
     /// `log p(target)` of each row: `[rows, 1]`.
@@ -90,49 +104,40 @@ impl<B: Backend> Chunk<B> {
         B::float_sub(chosen::<B>(self.logits.clone(), self.targets.clone()), self.lse.clone())
     }
 
-    /// `coefficient · (softmax − onehot)`: the gradient of `−Σ coefficient · log p` to the logits.
+    /// `coefficient · (softmax − onehot)`, times the slope of the cap: the gradient of `−Σ coefficient · log p` to the logits.
     fn d_logits(self, coefficient: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
         let p = B::float_exp(B::float_sub(self.logits, self.lse));
         let weighted = B::float_mul(p, coefficient.clone());
         let minus = B::float_neg(coefficient);
         let grad = B::float_scatter(1, weighted, self.targets, minus, IndexingUpdateOp::Add);
+        let grad = match self.slope {
+            Some(slope) => B::float_mul(grad, slope),
+            None => grad,
+        };
         (grad, self.hidden)
     }
 }
 
-pub(crate) fn reference_logps<B: Backend>(
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    targets: IntTensor<B>,
-) -> FloatTensor<B> {
-    let ([n, _], [vocab, _]) = (dims::<2>(&hidden), dims::<2>(&weight));
-    let parts = chunks(n, vocab)
-        .map(|rows| Chunk::<B>::new(&hidden, &weight, &targets, rows).logps())
-        .collect();
+pub(crate) fn reference_logps<B: Backend>(inputs: &Inputs<B>) -> FloatTensor<B> {
+    let ([n, _], [vocab, _]) = (dims::<2>(&inputs.hidden), dims::<2>(&inputs.weight));
+    let parts = chunks(n, vocab).map(|rows| Chunk::<B>::new(inputs, rows).logps()).collect();
     reshape::<B, 1>(B::float_cat(parts, 0), [n])
 }
 
-pub(crate) fn reference<B: Backend>(
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    targets: IntTensor<B>,
-    mask: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let logps = reference_logps::<B>(hidden, weight, targets);
+pub(crate) fn reference<B: Backend>(inputs: &Inputs<B>, mask: FloatTensor<B>) -> FloatTensor<B> {
+    let logps = reference_logps::<B>(inputs);
     B::float_neg(B::float_sum(B::float_mul(logps, mask)))
 }
 
 /// Gradients of `−Σ coefficientᵢ · log pᵢ`, and the sum itself.
 fn weighted_grad<B: Backend>(
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    targets: IntTensor<B>,
+    inputs: Inputs<B>,
     coefficient: FloatTensor<B>,
     train_weight: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let ([n, _], [vocab, width]) = (dims::<2>(&hidden), dims::<2>(&weight));
-    let device = hidden.device();
-    let dtype = FloatDType::from(hidden.dtype());
+    let ([n, _], [vocab, width]) = (dims::<2>(&inputs.hidden), dims::<2>(&inputs.weight));
+    let device = inputs.hidden.device();
+    let dtype = FloatDType::from(inputs.hidden.dtype());
     let mut total = B::float_zeros(Shape::from([1]), &device, dtype);
     let shape = if train_weight { [vocab, width] } else { [1, 1] };
     let mut d_weight = B::float_zeros(Shape::from(shape), &device, dtype);
@@ -141,7 +146,7 @@ fn weighted_grad<B: Backend>(
         let len = rows.len();
         let factor = narrow::<B>(coefficient.clone(), 1, 0, rows.clone());
         let factor = reshape::<B, 2>(factor, [len, 1]);
-        let chunk = Chunk::<B>::new(&hidden, &weight, &targets, rows);
+        let chunk = Chunk::<B>::new(&inputs, rows);
         let nll = B::float_sum(B::float_mul(chunk.logps(), factor.clone()));
         total = B::float_sub(total, nll);
         let (d_logits, hidden) = chunk.d_logits(factor);
@@ -149,29 +154,25 @@ fn weighted_grad<B: Backend>(
             let part = B::float_matmul(B::float_transpose(d_logits.clone()), hidden);
             d_weight = B::float_add(d_weight, part);
         }
-        d_hidden.push(B::float_matmul(d_logits, weight.clone()));
+        d_hidden.push(B::float_matmul(d_logits, inputs.weight.clone()));
     }
     (total, B::float_cat(d_hidden, 0), d_weight)
 }
 
 pub(crate) fn reference_grad<B: Backend>(
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    targets: IntTensor<B>,
+    inputs: Inputs<B>,
     mask: FloatTensor<B>,
     train_weight: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    weighted_grad::<B>(hidden, weight, targets, mask, train_weight)
+    weighted_grad::<B>(inputs, mask, train_weight)
 }
 
 pub(crate) fn reference_logps_backward<B: Backend>(
     grad: FloatTensor<B>,
-    hidden: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    targets: IntTensor<B>,
+    inputs: Inputs<B>,
     train_weight: bool,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let minus = B::float_neg(grad);
-    let (_, d_hidden, d_weight) = weighted_grad::<B>(hidden, weight, targets, minus, train_weight);
+    let (_, d_hidden, d_weight) = weighted_grad::<B>(inputs, minus, train_weight);
     (d_hidden, d_weight)
 }

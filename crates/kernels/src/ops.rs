@@ -7,7 +7,9 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
-use crate::{attention, linear, linear_cross_entropy, rms_norm, rope, swiglu};
+use crate::attention::AttentionRule;
+use crate::gated::Activation;
+use crate::{attention, gated, linear, linear_cross_entropy, rms_norm, rope};
 
 /// Operations of a decoder on the level where speed and memory are decided.
 ///
@@ -68,7 +70,7 @@ pub trait LlmOps: Backend {
     }
 
     /// Half-rotation RoPE of `x [batch, seq, heads, head_dim]` by `cos`, `sin`
-    /// `[batch or 1, seq, 1, head_dim / 2]`.
+    /// `[batch or 1, seq, 1, rotated / 2]`; dimensions from `rotated` up stay as they are.
     #[fusion(default)]
     fn rope(
         x: FloatTensor<Self>,
@@ -78,20 +80,25 @@ pub trait LlmOps: Backend {
         rope::reference::<Self>(x, cos, sin)
     }
 
-    /// `silu(gate) ⊙ up`, elementwise.
+    /// `f(gate) ⊙ up`, elementwise.
     #[fusion(default)]
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        swiglu::reference::<Self>(gate, up)
+    fn gated(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        gated::reference::<Self>(gate, up, activation)
     }
 
-    /// Gradients of [`LlmOps::swiglu`] to `gate` and `up`.
+    /// Gradients of [`LlmOps::gated`] to `gate` and `up`.
     #[fusion(default)]
-    fn swiglu_backward(
+    fn gated_backward(
         grad: FloatTensor<Self>,
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
+        activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        swiglu::reference_backward::<Self>(grad, gate, up)
+        gated::reference_backward::<Self>(grad, gate, up, activation)
     }
 
     /// Causal grouped-query attention.
@@ -104,9 +111,9 @@ pub trait LlmOps: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         segments: IntTensor<Self>,
-        scale: f32,
+        rule: AttentionRule,
     ) -> FloatTensor<Self> {
-        Self::attention_forward(q, k, v, segments, scale).0
+        Self::attention_forward(q, k, v, segments, rule).0
     }
 
     /// [`LlmOps::attention`] with the log-sum-exp of each row of scores,
@@ -117,9 +124,9 @@ pub trait LlmOps: Backend {
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         segments: IntTensor<Self>,
-        scale: f32,
+        rule: AttentionRule,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention::reference::<Self>(q, k, v, segments, scale)
+        attention::reference::<Self>(q, k, v, segments, rule)
     }
 
     /// Gradients of [`LlmOps::attention`] to `q`, `k` and `v`.
@@ -132,20 +139,22 @@ pub trait LlmOps: Backend {
         segments: IntTensor<Self>,
         out: FloatTensor<Self>,
         lse: FloatTensor<Self>,
-        scale: f32,
+        rule: AttentionRule,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        attention::reference_backward::<Self>(grad, q, k, v, segments, out, lse, scale)
+        attention::reference_backward::<Self>(grad, q, k, v, segments, out, lse, rule)
     }
 
-    /// `Σ maskᵢ · −log softmax(hiddenᵢ · weightᵀ)[targetᵢ]`: `[1]`.
+    /// `Σ maskᵢ · −log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]`: `[1]`.
     #[fusion(default)]
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
+        softcap: Option<f32>,
     ) -> FloatTensor<Self> {
-        linear_cross_entropy::reference::<Self>(hidden, weight, targets, mask)
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        linear_cross_entropy::reference::<Self>(&inputs, mask)
     }
 
     /// [`LlmOps::linear_cross_entropy`] with its gradient to `hidden` and, where `train_weight`,
@@ -156,19 +165,23 @@ pub trait LlmOps: Backend {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
+        softcap: Option<f32>,
         train_weight: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        linear_cross_entropy::reference_grad::<Self>(hidden, weight, targets, mask, train_weight)
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        linear_cross_entropy::reference_grad::<Self>(inputs, mask, train_weight)
     }
 
-    /// `log softmax(hiddenᵢ · weightᵀ)[targetᵢ]` of every token: `[n]`, in nats.
+    /// `log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]` of every token: `[n]`, in nats.
     #[fusion(default)]
     fn token_logps(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
+        softcap: Option<f32>,
     ) -> FloatTensor<Self> {
-        linear_cross_entropy::reference_logps::<Self>(hidden, weight, targets)
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        linear_cross_entropy::reference_logps::<Self>(&inputs)
     }
 
     /// Gradients of [`LlmOps::token_logps`] to `hidden` and, where `train_weight`, to `weight`
@@ -179,15 +192,11 @@ pub trait LlmOps: Backend {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
+        softcap: Option<f32>,
         train_weight: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        linear_cross_entropy::reference_logps_backward::<Self>(
-            grad,
-            hidden,
-            weight,
-            targets,
-            train_weight,
-        )
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        linear_cross_entropy::reference_logps_backward::<Self>(grad, inputs, train_weight)
     }
 }
 

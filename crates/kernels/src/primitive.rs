@@ -40,3 +40,15 @@ pub(crate) fn log_sum_exp<B: Backend>(x: FloatTensor<B>, dim: usize) -> FloatTen
     let sum = B::float_sum_dim(B::float_exp(B::float_sub(x, max.clone())), dim);
     B::float_add(B::float_log(sum), max)
 }
+
+/// `cap · tanh(x / cap)` and its slope `1 − tanh²(x / cap)`; `x` itself where there is no cap.
+pub(crate) fn cap<B: Backend>(
+    x: FloatTensor<B>,
+    softcap: Option<f32>,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+    let Some(softcap) = softcap else { return (x, None) };
+    let bent = B::float_tanh(scale::<B>(x, softcap.recip()));
+    let square = B::float_mul(bent.clone(), bent.clone());
+    let slope = B::float_add_scalar(B::float_neg(square), Scalar::from(1.0f32));
+    (scale::<B>(bent, softcap), Some(slope))
+}

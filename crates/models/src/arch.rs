@@ -1,7 +1,11 @@
 //! The numbers that make up an architecture, from whichever file states them.
 
+mod family;
 mod from_gguf;
 mod from_hf;
+mod keys;
+mod layout;
+mod names;
 mod rope;
 mod to_hf;
 
@@ -12,57 +16,10 @@ use serde::Serialize;
 
 use crate::error::ModelError;
 
+pub use family::{Family, NormKind, NormPlace, QkNorm, Wiring};
+pub use layout::{Entry, Shape};
+pub use names::{Mlp, Part, Slot};
 pub use rope::{RopeScaling, RopeSpec};
-
-/// The model types that are supported, for messages.
-pub const SUPPORTED: &str = "`llama`, `qwen2` or `qwen3`";
-
-/// How the blocks of a model are wired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// RMSNorm before attention and before a SwiGLU layer, rotary positions, grouped queries.
-    /// Touvron et al. 2023 (arXiv:2302.13971).
-    Llama,
-    /// As Llama, with biases at queries, keys and values.
-    /// Yang et al. 2024 (arXiv:2407.10671), §2.2.
-    Qwen2,
-    /// As Llama, with RMSNorm over each head of queries and keys before they are rotated.
-    /// Yang et al. 2025 (arXiv:2505.09388), §2.
-    Qwen3,
-}
-
-impl Family {
-    const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Qwen3];
-
-    /// Hugging Face's `model_type`.
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-
-    /// The family that transformers calls `name`.
-    pub(crate) fn of_model_type(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.model_type() == name)
-    }
-
-    /// Whether GGUF files hold the rows of queries and keys in an order of their own.
-    pub(crate) fn has_permuted_gguf_rows(self) -> bool {
-        self == Self::Llama
-    }
-
-    /// Transformers' class for it.
-    fn class(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
-}
 
 /// The numbers of a decoder.
 ///
@@ -73,22 +30,24 @@ pub struct Arch {
     pub family: Family,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Blocks.
-    pub n_layers: usize,
+    /// What differs between blocks, first to last.
+    pub layers: Vec<Layer>,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
-    /// Width of one head; even.
+    /// Width of one head.
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub intermediate: usize,
     /// Rows of the embeddings.
     pub vocab: usize,
-    /// Added to the mean square in RMSNorm.
+    /// Added to the mean square, or to the variance, in norms.
     pub norm_eps: f64,
-    /// Rotary position embedding.
-    pub rope: RopeSpec,
+    /// Rotary position embedding; without it positions are learned.
+    pub rope: Option<RopeSpec>,
+    /// Rotation in blocks with a window, where it is another.
+    pub local_rope: Option<RopeSpec>,
     /// Whether the head is the embedding matrix.
     pub tied_head: bool,
     /// Tokens of context the model was made for.
@@ -97,10 +56,12 @@ pub struct Arch {
     pub qkv_bias: bool,
     /// Whether the attention's output projection has a bias.
     pub output_bias: bool,
-    /// Whether each head of queries and keys is normalised before it is rotated.
-    pub qk_norm: bool,
     /// Whether the feed-forward projections have biases.
     pub mlp_bias: bool,
+    /// The experts of the blocks that have them.
+    pub experts: Option<Experts>,
+    /// Factors and bounds of activations.
+    pub scales: Scales,
     /// Standard deviation of fresh weights.
     pub initializer_range: f64,
     /// Token that begins a text.
@@ -111,14 +72,100 @@ pub struct Arch {
     pub pad: Option<u32>,
 }
 
+/// What differs between the blocks of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Layer {
+    /// How many tokens a query sees, itself among them; all where there is no window.
+    pub window: Option<usize>,
+    /// Whether queries and keys are rotated.
+    pub rotated: bool,
+    /// Whether experts stand in for the feed-forward layer.
+    pub experts: bool,
+}
+
+impl Layer {
+    /// A block that sees everything.
+    pub const FULL: Self = Self { window: None, rotated: true, experts: false };
+}
+
+/// Experts, of which each token is sent to a few. Fedus et al. 2022 (arXiv:2101.03961), eq. 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Experts {
+    /// How many there are in a block.
+    pub count: usize,
+    /// How many of them a token is sent to.
+    pub per_token: usize,
+    /// Width of each.
+    pub intermediate: usize,
+    /// Whether the weights of those chosen are divided by their sum.
+    pub normalised: bool,
+}
+
+/// Factors and bounds of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Scales {
+    /// What embeddings are multiplied by.
+    pub embeddings: f64,
+    /// What a block adds to the residual stream is multiplied by.
+    pub residual: f64,
+    /// What products of queries and keys are multiplied by; one over the root of a head's width
+    /// where nothing else is stated.
+    pub attention: Option<f64>,
+    /// What logits are multiplied by.
+    pub logits: f64,
+    /// Bound of attention scores.
+    pub attention_cap: Option<f64>,
+    /// Bound of logits.
+    pub logits_cap: Option<f64>,
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self {
+            embeddings: 1.0,
+            residual: 1.0,
+            attention: None,
+            logits: 1.0,
+            attention_cap: None,
+            logits_cap: None,
+        }
+    }
+}
+
 impl Arch {
+    /// Blocks.
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Tokens of context that can be asked of it: more than `max_positions` only where the
+    /// rotation is stretched by the text's length.
+    pub fn context_length(&self) -> usize {
+        match self.rope.as_ref().map(|rope| &rope.scaling) {
+            Some(RopeScaling::Dynamic { factor, .. }) => {
+                (self.max_positions as f64 * factor) as usize
+            }
+            _ => self.max_positions,
+        }
+    }
+
+    /// What products of queries and keys are multiplied by.
+    pub fn attention_scale(&self) -> f64 {
+        self.scales.attention.unwrap_or_else(|| (self.head_dim as f64).sqrt().recip())
+    }
+
+    /// The experts of block `index`, where it has any.
+    pub fn experts_of(&self, index: usize) -> Option<Experts> {
+        self.experts.filter(|_| self.layers[index].experts)
+    }
+
     /// Checks every number's range, so that no later product overflows and no head is cut in two.
     ///
     /// # Errors
     /// [`ModelError::OutOfRange`] for the first number out of range, under its Hugging Face key.
     pub fn check(&self) -> Result<(), ModelError> {
         within("hidden_size", self.hidden, 1 << 20)?;
-        within("num_hidden_layers", self.n_layers, 1024)?;
+        within("num_hidden_layers", self.n_layers(), MOST_LAYERS)?;
         within("num_attention_heads", self.heads, 4096)?;
         within("num_key_value_heads", self.kv_heads, 4096)?;
         within("head_dim", self.head_dim, 4096)?;
@@ -129,9 +176,6 @@ impl Arch {
             let wanted = format!("a divisor of `num_attention_heads`, which is {}", self.heads);
             return Err(out_of_range("num_key_value_heads", self.kv_heads, wanted));
         }
-        if !self.head_dim.is_multiple_of(2) {
-            return Err(out_of_range("head_dim", self.head_dim, "an even number"));
-        }
         if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
             let wanted = "a number between 0 and 1";
             return Err(out_of_range("rms_norm_eps", self.norm_eps, wanted));
@@ -140,8 +184,22 @@ impl Arch {
             let wanted = "a finite number from 0 up";
             return Err(out_of_range("initializer_range", self.initializer_range, wanted));
         }
-        self.rope.check()?;
+        for layer in &self.layers {
+            within("sliding_window", layer.window.unwrap_or(1), 1 << 26)?;
+        }
+        for rope in self.rope.iter().chain(&self.local_rope) {
+            rope.check(self.head_dim)?;
+        }
+        self.scales.check()?;
+        self.check_experts()?;
         self.check_tokens()
+    }
+
+    fn check_experts(&self) -> Result<(), ModelError> {
+        let Some(experts) = self.experts else { return Ok(()) };
+        within("num_experts", experts.count, 4096)?;
+        within("num_experts_per_tok", experts.per_token, experts.count)?;
+        within("moe_intermediate_size", experts.intermediate, 1 << 22)
     }
 
     fn check_tokens(&self) -> Result<(), ModelError> {
@@ -156,48 +214,32 @@ impl Arch {
         }
         Ok(())
     }
+}
 
-    /// Names and shapes of every weight, in Hugging Face's naming; a tied head is left out.
-    pub fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let (hidden, wide) = (self.hidden, self.intermediate);
-        let projections = [
-            ("self_attn.q_proj", [q, hidden], self.qkv_bias),
-            ("self_attn.k_proj", [kv, hidden], self.qkv_bias),
-            ("self_attn.v_proj", [kv, hidden], self.qkv_bias),
-            ("self_attn.o_proj", [hidden, q], self.output_bias),
-            ("mlp.gate_proj", [wide, hidden], self.mlp_bias),
-            ("mlp.up_proj", [wide, hidden], self.mlp_bias),
-            ("mlp.down_proj", [hidden, wide], self.mlp_bias),
+impl Scales {
+    fn check(&self) -> Result<(), ModelError> {
+        let scales = [
+            ("embedding_multiplier", Some(self.embeddings)),
+            ("residual_multiplier", Some(self.residual)),
+            ("attention_multiplier", self.attention),
+            ("logits_scaling", Some(self.logits)),
+            ("attn_logit_softcapping", self.attention_cap),
+            ("final_logit_softcapping", self.logits_cap),
         ];
-        let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab, hidden])];
-        for layer_idx in 0..self.n_layers {
-            let block = format!("model.layers.{layer_idx}");
-            for norm in ["input_layernorm", "post_attention_layernorm"] {
-                tensors.push((format!("{block}.{norm}.weight"), vec![hidden]));
-            }
-            for norm in ["q_norm", "k_norm"].into_iter().filter(|_| self.qk_norm) {
-                let name = format!("{block}.self_attn.{norm}.weight");
-                tensors.push((name, vec![self.head_dim]));
-            }
-            for (name, shape, bias) in projections {
-                tensors.push((format!("{block}.{name}.weight"), shape.to_vec()));
-                if bias {
-                    tensors.push((format!("{block}.{name}.bias"), vec![shape[0]]));
-                }
-            }
-        }
-        tensors.push(("model.norm.weight".to_owned(), vec![hidden]));
-        if !self.tied_head {
-            tensors.push(("lm_head.weight".to_owned(), vec![self.vocab, hidden]));
-        }
-        tensors
+        scales.into_iter().filter_map(|(key, scale)| Some((key, scale?))).try_for_each(
+            |(key, scale)| positive(key, scale),
+        )
     }
+}
 
-    /// Numbers in all weights; a tied head counts once.
-    pub fn n_parameters(&self) -> usize {
-        self.tensor_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+/// Blocks that a model has at most.
+const MOST_LAYERS: usize = 1024;
+
+fn positive(key: &str, value: f64) -> Result<(), ModelError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
     }
+    Err(out_of_range(key, value, "a finite number above 0"))
 }
 
 /// An error about a number of the config.

@@ -1,20 +1,25 @@
 //! From tensors to a decoder.
 
+use std::collections::HashMap;
+
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
+use rekindle_kernels::AttentionRule;
 use rekindle_peft_core::{Projection, init};
 use rekindle_quant::BaseWeight;
 
-use crate::arch::Arch;
-use crate::block::{Attention, Block, Mlp, Norm};
+use crate::arch::{self, Arch, Entry, Experts, NormKind, Part, QkNorm, Shape, Slot};
+use crate::block::attention::{AttentionShape, Rotation};
+use crate::block::{Attention, Block, ExpertLayer, FeedForward, Mlp, Norm, NormPair};
 use crate::decoder::{Backbone, Decoder, Embedding};
 use crate::error::ModelError;
-use crate::load::WeightSource;
+use crate::load::{WeightSource, bare};
 
 impl Decoder {
     /// Reads a decoder, one tensor at a time, onto `device`.
     ///
-    /// Peak memory is the model in f32 and the largest tensor once more.
+    /// Peak memory is the model in f32 and the largest tensor once more. Names without the
+    /// backbone's prefix, as a checkpoint of the bare model has them, are taken too.
     ///
     /// # Errors
     /// [`ModelError`] where a tensor is missing, unexpected, of the wrong shape or unreadable.
@@ -23,18 +28,27 @@ impl Decoder {
         arch: &Arch,
         device: &Device,
     ) -> Result<Self, ModelError> {
+        let prefixed = bare::with_prefix(source, arch.family.backbone());
+        let source: &dyn WeightSource = match &prefixed {
+            Some(prefixed) => prefixed,
+            None => source,
+        };
         crate::load::strict_check(&arch.tensor_shapes(), source, arch.tied_head)?;
-        build(arch, device, |name, _| source.read_f32(name))
+        build(arch, device, |name, shape, transposed| {
+            let values = source.read_f32(name)?;
+            Ok(if transposed { transpose(&values, shape) } else { values })
+        })
     }
 
     /// A decoder with fresh weights, for training from scratch: matrices normal with standard
     /// deviation `arch.initializer_range`, gains one, biases zero, as transformers' Llama.
     pub fn random(arch: &Arch, seed: u64, device: &Device) -> Self {
-        let made = build(arch, device, |name, shape| {
+        let gain = if arch.family.wiring().norm == NormKind::RmsPlusOne { 0.0 } else { 1.0 };
+        let made = build(arch, device, |name, shape, _| {
             let n = shape.iter().product();
             Ok::<_, std::convert::Infallible>(match shape {
                 [_] if name.ends_with("bias") => vec![0.0; n],
-                [_] => vec![1.0; n],
+                [_] => vec![gain; n],
                 _ => {
                     let mut rng = init::generator(seed, "weight", name);
                     init::normal(&mut rng, n, arch.initializer_range)
@@ -48,87 +62,156 @@ impl Decoder {
     }
 }
 
-/// Puts a decoder together from `read(name, shape)`.
+/// The rows of a `[rows, cols]` matrix that `values` holds column by column.
+fn transpose(values: &[f32], shape: &[usize]) -> Vec<f32> {
+    let (rows, cols) = (shape[0], shape[1]);
+    let mut turned = Vec::with_capacity(values.len());
+    for row in 0..rows {
+        turned.extend((0..cols).map(|col| values[col * rows + row]));
+    }
+    turned
+}
+
+/// Puts a decoder together from `read(name, shape, transposed)`: the values of a weight in the
+/// order of `shape`, which its file holds transposed or not.
 fn build<E>(
     arch: &Arch,
     device: &Device,
-    read: impl Fn(&str, &[usize]) -> Result<Vec<f32>, E>,
+    read: impl Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>,
 ) -> Result<Decoder, E> {
-    let parts = Parts { arch, device, read };
-    let layers = (0..arch.n_layers).map(|index| parts.block(index)).collect::<Result<_, E>>()?;
+    let entries = arch.entries().into_iter().map(|entry| (entry.slot, entry)).collect();
+    let parts = Parts { arch, device, entries, read };
+    let layers = (0..arch.n_layers()).map(|index| parts.block(index)).collect::<Result<_, E>>()?;
     let backbone = Backbone {
-        embed_tokens: Embedding::new(
-            parts.matrix("model.embed_tokens.weight", [arch.vocab, arch.hidden])?,
-        ),
+        embed_tokens: Embedding::new(parts.table(Slot::Embeddings)?),
+        positions: match arch.rope {
+            Some(_) => None,
+            None => Some(Embedding::new(parts.table(Slot::Positions)?)),
+        },
         layers,
-        norm: parts.norm("model.norm.weight", arch.hidden)?,
+        norm: parts.norm(Slot::FinalNorm)?,
     };
-    let head = if arch.tied_head {
-        None
-    } else {
-        Some(parts.projection("lm_head", [arch.vocab, arch.hidden], false)?)
-    };
+    let head = if arch.tied_head { None } else { Some(parts.projection(Slot::Head)?) };
     Ok(Decoder::new(backbone, head, arch.clone()))
 }
 
 struct Parts<'a, F> {
     arch: &'a Arch,
     device: &'a Device,
+    entries: HashMap<Slot, Entry>,
     read: F,
 }
 
-impl<E, F: Fn(&str, &[usize]) -> Result<Vec<f32>, E>> Parts<'_, F> {
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, E> {
-        let values = (self.read)(name, &shape)?;
+impl<E, F: Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>> Parts<'_, F> {
+    fn weight<const D: usize>(&self, slot: Slot, shape: [usize; D]) -> Result<Tensor<D>, E> {
+        let transposed = self.arch.is_transposed(&self.entries[&slot]);
+        let name = format!("{}.weight", self.arch.family.name(slot));
+        let values = (self.read)(&name, &shape, transposed)?;
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
-    fn vector(&self, name: &str, len: usize) -> Result<Tensor<1>, E> {
-        let values = (self.read)(name, &[len])?;
-        Ok(Tensor::from_data(TensorData::new(values, [len]), self.device))
+    fn bias(&self, slot: Slot, len: usize) -> Result<Option<Tensor<1>>, E> {
+        if !self.entries[&slot].bias {
+            return Ok(None);
+        }
+        let name = format!("{}.bias", self.arch.family.name(slot));
+        let values = (self.read)(&name, &[len], false)?;
+        Ok(Some(Tensor::from_data(TensorData::new(values, [len]), self.device)))
     }
 
-    fn norm(&self, name: &str, len: usize) -> Result<Norm, E> {
-        Ok(Norm::new(self.vector(name, len)?, self.arch.norm_eps))
+    fn dims(&self, slot: Slot) -> [usize; 2] {
+        match self.entries[&slot].shape {
+            Shape::Gain(width) => [1, width],
+            Shape::Table(dims) | Shape::Map(dims) => dims,
+        }
     }
 
-    fn projection(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Projection, E> {
-        let weight = self.matrix(&format!("{name}.weight"), shape)?;
-        let bias = match bias {
-            true => Some(Param::from_tensor(self.vector(&format!("{name}.bias"), shape[0])?)),
-            false => None,
-        };
-        Ok(Projection::new(BaseWeight::trained(weight), bias))
+    fn table(&self, slot: Slot) -> Result<Tensor<2>, E> {
+        self.weight(slot, self.dims(slot))
+    }
+
+    fn norm(&self, slot: Slot) -> Result<Norm, E> {
+        let [_, width] = self.dims(slot);
+        let (weight, bias) = (self.weight(slot, [width])?, self.bias(slot, width)?);
+        Ok(Norm::new(weight, bias, self.arch.family.wiring().norm, self.arch.norm_eps))
+    }
+
+    /// A norm that not every architecture has.
+    fn norm_if_any(&self, slot: Slot) -> Result<Option<Norm>, E> {
+        self.entries.contains_key(&slot).then(|| self.norm(slot)).transpose()
+    }
+
+    fn projection(&self, slot: Slot) -> Result<Projection, E> {
+        let dims = self.dims(slot);
+        let bias = self.bias(slot, dims[0])?.map(Param::from_tensor);
+        Ok(Projection::new(BaseWeight::trained(self.weight(slot, dims)?), bias))
     }
 
     fn block(&self, index: usize) -> Result<Block, E> {
-        let arch = self.arch;
-        let (q, kv) = (arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim);
-        let (hidden, wide) = (arch.hidden, arch.intermediate);
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let attn = |part, shape| self.projection(&name(part), shape, arch.qkv_bias);
-        let mlp = |part, shape| self.projection(&name(part), shape, arch.mlp_bias);
-        let projections = [
-            attn("self_attn.q_proj", [q, hidden])?,
-            attn("self_attn.k_proj", [kv, hidden])?,
-            attn("self_attn.v_proj", [kv, hidden])?,
-            self.projection(&name("self_attn.o_proj"), [hidden, q], arch.output_bias)?,
-        ];
-        let head_norm = |part| match arch.qk_norm {
-            true => self.norm(&name(part), arch.head_dim).map(Some),
-            false => Ok(None),
+        let slot = |part| Slot::Block(index, part);
+        let pair = |before, after| {
+            let (before, after) = (self.norm_if_any(slot(before))?, self.norm_if_any(slot(after))?);
+            Ok(NormPair { before, after })
         };
-        let norms = [head_norm("self_attn.q_norm.weight")?, head_norm("self_attn.k_norm.weight")?];
         Ok(Block {
-            self_attn: Attention::new(projections, norms, arch.head_dim),
-            mlp: Mlp {
-                gate_proj: mlp("mlp.gate_proj", [wide, hidden])?,
-                up_proj: mlp("mlp.up_proj", [wide, hidden])?,
-                down_proj: mlp("mlp.down_proj", [hidden, wide])?,
+            attention: self.attention(index)?,
+            attention_norms: pair(Part::AttentionNorm, Part::AttentionPostNorm)?,
+            mlp: match self.arch.experts_of(index) {
+                None => FeedForward::Dense(self.mlp(|part| slot(Part::Mlp(part)))?),
+                Some(experts) => FeedForward::Experts(self.experts(index, experts)?),
             },
-            input_layernorm: self.norm(&name("input_layernorm.weight"), hidden)?,
-            post_attention_layernorm: self
-                .norm(&name("post_attention_layernorm.weight"), hidden)?,
+            mlp_norms: pair(Part::MlpNorm, Part::MlpPostNorm)?,
+            residual_scale: self.arch.scales.residual,
         })
+    }
+
+    fn attention(&self, index: usize) -> Result<Attention, E> {
+        let arch = self.arch;
+        let (layer, slot) = (arch.layers[index], |part| Slot::Block(index, part));
+        let parts = arch.attention_parts().filter(|&part| part != Part::Output);
+        let rotation = match (layer.rotated && arch.rope.is_some(), layer.window) {
+            (false, _) => Rotation::None,
+            (true, Some(_)) if arch.local_rope.is_some() => Rotation::Local,
+            (true, _) => Rotation::Full,
+        };
+        let rule = AttentionRule {
+            scale: arch.attention_scale() as f32,
+            softcap: arch.scales.attention_cap.map(|cap| cap as f32),
+            window: layer.window,
+        };
+        Ok(Attention {
+            inputs: parts.map(|part| self.projection(slot(part))).collect::<Result<_, E>>()?,
+            output: self.projection(slot(Part::Output))?,
+            q_norm: self.norm_if_any(slot(Part::QueryNorm))?,
+            k_norm: self.norm_if_any(slot(Part::KeyNorm))?,
+            shape: AttentionShape {
+                heads: arch.heads,
+                kv_heads: arch.kv_heads,
+                head_dim: arch.head_dim,
+                rule,
+                rotation,
+                norm_by_head: arch.family.wiring().qk_norm == QkNorm::Heads,
+            },
+        })
+    }
+
+    fn mlp(&self, slot: impl Fn(arch::Mlp) -> Slot) -> Result<Mlp, E> {
+        let wiring = self.arch.family.wiring();
+        let parts = self.arch.mlp_parts().filter(|&part| part != arch::Mlp::Down);
+        Ok(Mlp {
+            inputs: parts.map(|part| self.projection(slot(part))).collect::<Result<_, E>>()?,
+            down: self.projection(slot(arch::Mlp::Down))?,
+            activation: wiring.activation,
+            gated: wiring.gated,
+        })
+    }
+
+    fn experts(&self, index: usize, numbers: Experts) -> Result<ExpertLayer, E> {
+        let experts = (0..numbers.count).map(|expert| {
+            self.mlp(|part| Slot::Block(index, Part::Expert(expert, part)))
+        });
+        let experts = experts.collect::<Result<_, E>>()?;
+        let router = self.table(Slot::Block(index, Part::Router))?;
+        Ok(ExpertLayer::new(router, experts, numbers))
     }
 }

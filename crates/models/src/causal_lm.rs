@@ -15,11 +15,34 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// The output projection's weight: `[vocab, hidden]`.
     fn head(&self) -> Tensor<2>;
 
+    /// [`CausalLm::hidden`] of all tokens but the last of each row, from which the tokens after
+    /// the first are predicted.
+    fn hidden_but_last(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3>;
+
+    /// What logits are multiplied by.
+    fn logit_scale(&self) -> f64 {
+        1.0
+    }
+
+    /// The bound of logits, where there is one: `cap · tanh(logit / cap)` stands for the logit.
+    fn logit_cap(&self) -> Option<f64> {
+        None
+    }
+
+    /// Hidden states to scores of every token of the vocabulary: `[.., hidden]` to `[.., vocab]`.
+    fn read_out<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        let logits = kernels::linear(scaled(hidden, self.logit_scale()), self.head());
+        match self.logit_cap() {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+
     /// Scores of every token of the vocabulary at every position: `[batch, seq, vocab]`.
     ///
     /// For tests and short inputs: losses never need it.
     fn logits(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
-        kernels::linear(self.hidden(input_ids, segments), self.head())
+        self.read_out(self.hidden(input_ids, segments))
     }
 
     /// `Σ −log p(tokenᵢ | tokens before it)` over the tokens whose `mask [batch, seq]` is 1, in
@@ -35,9 +58,7 @@ pub trait CausalLm: Module + ModuleDisplay {
         let [batch, seq] = input_ids.dims();
         let targets = input_ids.clone().slice([0..batch, 1..seq]);
         let mask = mask.slice([0..batch, 1..seq]);
-        let inputs = input_ids.slice([0..batch, 0..seq - 1]);
-        let segments = segments.slice([0..batch, 0..seq - 1]);
-        let hidden = self.hidden(inputs, segments);
+        let hidden = scaled(self.hidden_but_last(input_ids, segments), self.logit_scale());
         let [_, _, width] = hidden.dims();
         let n = batch * (seq - 1);
         kernels::linear_cross_entropy(
@@ -45,6 +66,7 @@ pub trait CausalLm: Module + ModuleDisplay {
             self.head(),
             targets.reshape([n]),
             mask.reshape([n]),
+            self.logit_cap(),
         )
     }
 
@@ -52,13 +74,15 @@ pub trait CausalLm: Module + ModuleDisplay {
     fn token_logps(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<2> {
         let [batch, seq] = input_ids.dims();
         let targets = input_ids.clone().slice([0..batch, 1..seq]);
-        let inputs = input_ids.slice([0..batch, 0..seq - 1]);
-        let segments = segments.slice([0..batch, 0..seq - 1]);
-        let hidden = self.hidden(inputs, segments);
+        let hidden = scaled(self.hidden_but_last(input_ids, segments), self.logit_scale());
         let [_, _, width] = hidden.dims();
         let n = batch * (seq - 1);
-        let logps =
-            kernels::token_logps(hidden.reshape([n, width]), self.head(), targets.reshape([n]));
+        let (hidden, targets) = (hidden.reshape([n, width]), targets.reshape([n]));
+        let logps = kernels::token_logps(hidden, self.head(), targets, self.logit_cap());
         logps.reshape([batch, seq - 1])
     }
+}
+
+fn scaled<const D: usize>(x: Tensor<D>, scale: f64) -> Tensor<D> {
+    if scale == 1.0 { x } else { x * scale }
 }

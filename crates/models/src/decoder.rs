@@ -3,24 +3,24 @@
 use std::iter::repeat_n;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, TensorData};
-use rekindle_kernels::{self as kernels, RopeTable};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rekindle_kernels::RopeTable;
 use rekindle_peft_core::adapter::lora::Lora;
 use rekindle_peft_core::{Adapter, LoraConfig, PeftError, Projection};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Part, RopeSpec, Slot};
 use crate::block::{Block, Norm, Placement};
 use crate::cache::Cache;
 use crate::causal_lm::CausalLm;
 
-/// Token embeddings; the field carries Hugging Face's name.
+/// Embeddings of tokens or positions.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    weight: Param<Tensor<2>>, // [vocab, hidden]
+    weight: Param<Tensor<2>>, // [rows, hidden]
 }
 
 impl Embedding {
-    /// Embeddings from `weight [vocab, hidden]`.
+    /// Embeddings from `weight [rows, hidden]`.
     pub fn new(weight: Tensor<2>) -> Self {
         Self { weight: Param::from_tensor(weight) }
     }
@@ -33,11 +33,13 @@ impl Embedding {
     }
 }
 
-/// What Hugging Face calls `model`: everything but the head.
+/// Everything but the head.
 #[derive(Module, Debug)]
 pub struct Backbone {
     /// Token embeddings.
     pub embed_tokens: Embedding,
+    /// Embeddings of positions, where they are learned.
+    pub positions: Option<Embedding>,
     /// The blocks, first to last.
     pub layers: Vec<Block>,
     /// The norm after the last block.
@@ -46,8 +48,8 @@ pub struct Backbone {
 
 /// A decoder-only language model.
 ///
-/// Field names are Hugging Face's parameter names. Without `lm_head` the head is tied to the
-/// embeddings.
+/// One set of modules runs every family; [`Arch`] says how they are put together and what their
+/// weights are called. Without `lm_head` the head is tied to the embeddings.
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// Embeddings, blocks and last norm.
@@ -94,9 +96,10 @@ impl Decoder {
             let new = (seen..seen + row.len()).map(|position| position as u32);
             padding(row).map(|_| 0).chain(new).collect()
         });
-        let place = self.placement(positions.collect(), cache.segments_with(&added, &device));
+        let positions: Vec<Vec<u32>> = positions.collect();
+        let place = self.placement(&positions, cache.segments_with(&added, &device));
         let ids = Tensor::from_data(TensorData::new(ids, [rows.len(), seq]), &device);
-        let mut x = self.model.embed_tokens.forward(ids);
+        let mut x = self.embedded(ids, &positions);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
             x = block.forward(x, &place, Some((layer, slots)));
         }
@@ -111,33 +114,65 @@ impl Decoder {
         input_ids: Tensor<2, Int>,
         segments: Tensor<2, Int>,
     ) -> Vec<Tensor<3>> {
-        let [_, seq] = input_ids.dims();
-        let place = self.placement(vec![(0..seq as u32).collect()], segments);
-        let mut x = self.model.embed_tokens.forward(input_ids);
-        let mut states = vec![x.clone()];
-        for block in &self.model.layers {
-            x = block.forward(x, &place, None);
-            states.push(x.clone());
-        }
-        if let Some(last) = states.last_mut() {
-            *last = self.model.norm.forward(x);
-        }
+        let mut states = Vec::new();
+        let last = self.run(input_ids, segments, |x| states.push(x.clone()));
+        states.push(last);
         states
     }
 
+    /// The forward pass without a cache; `see` is shown what goes into every block.
+    fn run(
+        &self,
+        input_ids: Tensor<2, Int>,
+        segments: Tensor<2, Int>,
+        mut see: impl FnMut(&Tensor<3>),
+    ) -> Tensor<3> {
+        let [_, seq] = input_ids.dims();
+        let positions = vec![(0..seq as u32).collect()];
+        let place = self.placement(&positions, segments);
+        let mut x = self.embedded(input_ids, &positions);
+        for block in &self.model.layers {
+            see(&x);
+            x = block.forward(x, &place, None);
+        }
+        self.model.norm.forward(x)
+    }
+
+    /// The residual stream before the first block.
+    ///
     /// `positions` are one row for all sequences, or one a sequence.
-    fn placement(&self, positions: Vec<Vec<u32>>, segments: Tensor<2, Int>) -> Placement {
-        let frequencies = self.arch.rope.inverse_frequencies(self.arch.head_dim);
+    fn embedded(&self, ids: Tensor<2, Int>, positions: &[Vec<u32>]) -> Tensor<3> {
+        let device = ids.device();
+        let x = self.model.embed_tokens.forward(ids);
+        let x = match self.arch.scales.embeddings {
+            1.0 => x,
+            scale => x * scale,
+        };
+        let Some(table) = &self.model.positions else { return x };
+        let [rows, seq] = [positions.len(), positions[0].len()];
+        let flat: Vec<i32> = positions.iter().flatten().map(|&at| at as i32).collect();
+        x + table.forward(Tensor::from_data(TensorData::new(flat, [rows, seq]), &device))
+    }
+
+    fn placement(&self, positions: &[Vec<u32>], segments: Tensor<2, Int>) -> Placement {
         let device = self.model.norm.weight().device().inner();
-        Placement { segments, rope: RopeTable::new(&positions, &frequencies, &device) }
+        let table = |rope: &Option<RopeSpec>| {
+            rope.as_ref().map(|rope| rotations(rope, positions, &device))
+        };
+        let (rope, local_rope) = (table(&self.arch.rope), table(&self.arch.local_rope));
+        Placement { segments, rope, local_rope }
+    }
+
+    /// Hugging Face's name of a part of block `index`.
+    fn name(&self, index: usize, part: Part) -> String {
+        self.arch.family.name(Slot::Block(index, part))
     }
 
     /// Names and values of every linear map, in Hugging Face's naming and in the model's order.
     pub fn projections(&self) -> Vec<(String, &Projection)> {
         let blocks = self.model.layers.iter().enumerate().flat_map(|(index, block)| {
-            block
-                .projections()
-                .map(|(name, projection)| (format!("model.layers.{index}.{name}"), projection))
+            let parts = block.projections().into_iter();
+            parts.map(move |(part, projection)| (self.name(index, part), projection))
         });
         let head = self.lm_head.iter().map(|head| ("lm_head".to_owned(), head));
         blocks.chain(head).collect()
@@ -151,13 +186,14 @@ impl Decoder {
         self,
         mut map: impl FnMut(&str, Projection) -> Result<Projection, E>,
     ) -> Result<Self, E> {
-        let Self { model: Backbone { embed_tokens, layers, norm }, lm_head, arch } = self;
+        let Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, arch } = self;
+        let family = arch.family;
         let layers = layers.into_iter().enumerate().map(|(index, block)| {
-            block.try_map(|name, it| map(&format!("model.layers.{index}.{name}"), it))
+            block.try_map(|part, it| map(&family.name(Slot::Block(index, part)), it))
         });
         let layers = layers.collect::<Result<_, E>>()?;
         let lm_head = lm_head.map(|head| map("lm_head", head)).transpose()?;
-        Ok(Self { model: Backbone { embed_tokens, layers, norm }, lm_head, arch })
+        Ok(Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, arch })
     }
 
     /// The decoder frozen, with a fresh LoRA adapter on every linear map that `config` targets.
@@ -192,24 +228,32 @@ impl Decoder {
         })
     }
 
-    /// Every weight under its Hugging Face name, adapters merged; a tied head is left out.
+    /// Every weight as a Hugging Face folder holds it, adapters merged; a tied head is left out.
     pub fn merged_tensors(&self) -> Vec<(String, MergedTensor)> {
-        let one = |norm: &Norm| MergedTensor::Vector(norm.weight());
-        let embeddings = MergedTensor::Matrix(self.model.embed_tokens.weight.val());
-        let mut tensors = vec![("model.embed_tokens.weight".to_owned(), embeddings)];
-        for (index, block) in self.model.layers.iter().enumerate() {
-            let name = |part: &str| format!("model.layers.{index}.{part}.weight");
-            tensors.push((name("input_layernorm"), one(&block.input_layernorm)));
-            tensors.push((name("post_attention_layernorm"), one(&block.post_attention_layernorm)));
-            let attention = &block.self_attn;
-            for (part, norm) in [("q_norm", &attention.q_norm), ("k_norm", &attention.k_norm)] {
-                let norm = norm.iter().map(|norm| (name(&format!("self_attn.{part}")), one(norm)));
-                tensors.extend(norm);
-            }
+        let family = self.arch.family;
+        let transposed = family.wiring().transposed;
+        let table = |slot, it: &Embedding| {
+            (format!("{}.weight", family.name(slot)), MergedTensor::Matrix(it.weight.val()))
+        };
+        let mut tensors = vec![table(Slot::Embeddings, &self.model.embed_tokens)];
+        tensors.extend(self.model.positions.iter().map(|it| table(Slot::Positions, it)));
+        let blocks = self.model.layers.iter().enumerate();
+        let norms = blocks.clone().flat_map(|(index, block)| {
+            block.norms().map(move |(part, norm)| (self.name(index, part), norm))
+        });
+        for (name, norm) in norms.chain([(family.name(Slot::FinalNorm), &self.model.norm)]) {
+            tensors.push((format!("{name}.weight"), MergedTensor::Vector(norm.weight())));
+            let bias = norm.bias().map(MergedTensor::Vector);
+            tensors.extend(bias.map(|bias| (format!("{name}.bias"), bias)));
         }
-        tensors.push(("model.norm.weight".to_owned(), one(&self.model.norm)));
+        tensors.extend(blocks.filter_map(|(index, block)| {
+            let name = format!("{}.weight", self.name(index, Part::Router));
+            Some((name, MergedTensor::Matrix(block.router()?)))
+        }));
         for (name, projection) in self.projections() {
-            tensors.push((format!("{name}.weight"), MergedTensor::Matrix(projection.merged())));
+            let merged = projection.merged();
+            let merged = if transposed && name != "lm_head" { merged.transpose() } else { merged };
+            tensors.push((format!("{name}.weight"), MergedTensor::Matrix(merged)));
             if let Some(bias) = projection.bias() {
                 tensors.push((format!("{name}.bias"), MergedTensor::Vector(bias)));
             }
@@ -239,15 +283,28 @@ pub enum MergedTensor {
     Matrix(Tensor<2>),
 }
 
+/// The rotations of `positions`; a base that depends on a text's length takes each row's own.
+fn rotations(rope: &RopeSpec, positions: &[Vec<u32>], device: &Device) -> RopeTable {
+    let lengths = positions.iter().map(|row| row.iter().max().map_or(0, |&last| last as usize + 1));
+    let frequencies: Vec<Vec<f64>> = lengths.map(|len| rope.inverse_frequencies(len)).collect();
+    RopeTable::new(positions, &frequencies, rope.magnitude(), device)
+}
+
 impl CausalLm for Decoder {
     fn hidden(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
-        let [_, seq] = input_ids.dims();
-        let place = self.placement(vec![(0..seq as u32).collect()], segments);
-        let mut x = self.model.embed_tokens.forward(input_ids);
-        for block in &self.model.layers {
-            x = block.forward(x, &place, None);
+        self.run(input_ids, segments, |_| ())
+    }
+
+    /// A rotation that depends on the text's length is that of the whole text, as in transformers,
+    /// whose loss runs over all of it.
+    fn hidden_but_last(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, seq] = input_ids.dims();
+        if self.arch.rope.as_ref().is_some_and(RopeSpec::depends_on_length) {
+            let width = self.arch.hidden;
+            return self.hidden(input_ids, segments).slice([0..batch, 0..seq - 1, 0..width]);
         }
-        self.model.norm.forward(x)
+        let but_last = |x: Tensor<2, Int>| x.slice([0..batch, 0..seq - 1]);
+        self.hidden(but_last(input_ids), but_last(segments))
     }
 
     fn head(&self) -> Tensor<2> {
@@ -256,6 +313,14 @@ impl CausalLm for Decoder {
             None => self.model.embed_tokens.weight.val(),
         }
     }
+
+    fn logit_scale(&self) -> f64 {
+        self.arch.scales.logits
+    }
+
+    fn logit_cap(&self) -> Option<f64> {
+        self.arch.scales.logits_cap
+    }
 }
 
 impl Decoder {
@@ -263,6 +328,6 @@ impl Decoder {
     pub(crate) fn last_logits(&self, hidden: Tensor<3>) -> Tensor<2> {
         let [batch, seq, width] = hidden.dims();
         let last = hidden.slice([0..batch, seq - 1..seq, 0..width]).reshape([batch, width]);
-        kernels::linear(last, self.head())
+        self.read_out(last)
     }
 }

@@ -205,7 +205,7 @@ pub enum ModelError {
         /// Its `model_type`, or GGUF's `general.architecture`.
         found: String,
         /// Those that are.
-        supported: &'static str,
+        supported: String,
     },
     /// A setting that the model's maths would need and that is not built.
     #[error("`{key}` is `{found}`, which is not supported; wanted {wanted}")]

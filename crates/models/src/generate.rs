@@ -21,7 +21,7 @@ impl Decoder {
     /// `on_token` sees each token as it comes and ends the generation by returning `false`. The
     /// model should be off the autodiff device ([`burn::module::Module::valid`]), so that no graph
     /// grows. An empty prompt gives an empty result. Generation also ends at
-    /// `arch.max_positions`.
+    /// `arch.context_length()`.
     pub fn generate_greedy(
         &self,
         prompt: &[u32],
@@ -48,7 +48,7 @@ impl Decoder {
     ) -> Vec<Vec<u32>> {
         let mut answers = vec![Vec::new(); prompts.len()];
         let room = |row: usize| {
-            let left = self.arch().max_positions.saturating_sub(prompts[row].len());
+            let left = self.arch().context_length().saturating_sub(prompts[row].len());
             if prompts[row].is_empty() { 0 } else { stop.max_new_tokens.min(left) }
         };
         // Rows that take part; an empty prompt or one without room has no place in the batch.
@@ -56,7 +56,7 @@ impl Decoder {
         let mut running = vec![true; rows.len()];
         let device = self.model.norm.weight().device();
         let multiple = kernels::length_multiple(&device);
-        let mut cache = Cache::new(self.arch().n_layers, rows.len(), multiple);
+        let mut cache = Cache::new(self.arch().n_layers(), rows.len(), multiple);
         let mut next: Vec<Vec<u32>> = rows.iter().map(|&row| prompts[row].to_vec()).collect();
         while running.contains(&true) {
             let new: Vec<&[u32]> = next.iter().map(Vec::as_slice).collect();

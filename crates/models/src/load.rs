@@ -1,5 +1,6 @@
 //! Models on disk: where their weights are and whether they are whole.
 
+pub(crate) mod bare;
 mod check;
 mod gguf_names;
 mod index;

@@ -66,10 +66,10 @@ fn inspect(arguments: &Inspect) -> Result<u8> {
         .map(|&id| text.tokenizer.token_text(id).unwrap_or_else(|| id.to_string()))
         .collect();
     let rows = [
-        ("architecture", format!("{:?}", arch.family)),
+        ("architecture", arch.family.model_type().to_owned()),
         ("parameters", arch.n_parameters().to_string()),
         ("tensors", source.names().len().to_string()),
-        ("layers", arch.n_layers.to_string()),
+        ("layers", arch.n_layers().to_string()),
         ("hidden", arch.hidden.to_string()),
         ("heads", format!("{} ({} for keys), {} wide", arch.heads, arch.kv_heads, arch.head_dim)),
         ("feed-forward", arch.intermediate.to_string()),

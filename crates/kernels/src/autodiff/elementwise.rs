@@ -6,6 +6,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
+use crate::gated::Activation;
 use crate::ops::LlmOps;
 
 #[derive(Debug)]
@@ -74,15 +75,15 @@ pub(super) fn rope<B: LlmOps, C: CheckpointStrategy>(
 }
 
 #[derive(Debug)]
-struct Swiglu;
+struct Gated;
 
-impl<B: LlmOps> Backward<B, 2> for Swiglu {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+impl<B: LlmOps> Backward<B, 2> for Gated {
+    type State = (FloatTensor<B>, FloatTensor<B>, Activation);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (gate, up) = ops.state;
-        let (d_gate, d_up) = B::swiglu_backward(grad, gate, up);
+        let (gate, up, activation) = ops.state;
+        let (d_gate, d_up) = B::gated_backward(grad, gate, up, activation);
         let [node_gate, node_up] = ops.parents;
         if let Some(node) = node_gate {
             grads.register::<B>(node.id, d_gate);
@@ -93,15 +94,16 @@ impl<B: LlmOps> Backward<B, 2> for Swiglu {
     }
 }
 
-pub(super) fn swiglu<B: LlmOps, C: CheckpointStrategy>(
+pub(super) fn gated<B: LlmOps, C: CheckpointStrategy>(
     gate: FloatTensor<Autodiff<B, C>>,
     up: FloatTensor<Autodiff<B, C>>,
+    activation: Activation,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let prep = Swiglu.prepare::<C>([gate.node(), up.node()]).compute_bound().stateful();
+    let prep = Gated.prepare::<C>([gate.node(), up.node()]).compute_bound().stateful();
     let (gate, up) = (gate.into_primitive(), up.into_primitive());
-    let y = B::swiglu(gate.clone(), up.clone());
+    let y = B::gated(gate.clone(), up.clone(), activation);
     match prep {
-        OpsKind::Tracked(prep) => prep.finish((gate, up), y),
+        OpsKind::Tracked(prep) => prep.finish((gate, up, activation), y),
         OpsKind::UnTracked(prep) => prep.finish(y),
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn linear_cross_entropy<B: LlmOps, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     targets: IntTensor<B>,
     mask: FloatTensor<Autodiff<B, C>>,
+    softcap: Option<f32>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let trained = is_tracked::<B, C>(&weight);
     let prep =
@@ -44,11 +45,11 @@ pub(super) fn linear_cross_entropy<B: LlmOps, C: CheckpointStrategy>(
     match prep {
         OpsKind::Tracked(prep) => {
             let (total, d_hidden, d_weight) =
-                B::linear_cross_entropy_grad(hidden, weight, targets, mask, trained);
+                B::linear_cross_entropy_grad(hidden, weight, targets, mask, softcap, trained);
             prep.finish((d_hidden, d_weight), total)
         }
         OpsKind::UnTracked(prep) => {
-            prep.finish(B::linear_cross_entropy(hidden, weight, targets, mask))
+            prep.finish(B::linear_cross_entropy(hidden, weight, targets, mask, softcap))
         }
     }
 }
@@ -56,13 +57,23 @@ pub(super) fn linear_cross_entropy<B: LlmOps, C: CheckpointStrategy>(
 #[derive(Debug)]
 struct TokenLogps;
 
+#[derive(Debug, Clone)]
+struct LogpsState<B: LlmOps> {
+    hidden: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    targets: IntTensor<B>,
+    softcap: Option<f32>,
+    trained: bool,
+}
+
 impl<B: LlmOps> Backward<B, 2> for TokenLogps {
-    type State = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, bool);
+    type State = LogpsState<B>;
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (hidden, weight, targets, trained) = ops.state;
-        let (d_hidden, d_weight) = B::token_logps_backward(grad, hidden, weight, targets, trained);
+        let LogpsState { hidden, weight, targets, softcap, trained } = ops.state;
+        let (d_hidden, d_weight) =
+            B::token_logps_backward(grad, hidden, weight, targets, softcap, trained);
         let [node_hidden, node_weight] = ops.parents;
         if let Some(node) = node_hidden {
             grads.register::<B>(node.id, d_hidden);
@@ -77,13 +88,16 @@ pub(super) fn token_logps<B: LlmOps, C: CheckpointStrategy>(
     hidden: FloatTensor<Autodiff<B, C>>,
     weight: FloatTensor<Autodiff<B, C>>,
     targets: IntTensor<B>,
+    softcap: Option<f32>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let trained = is_tracked::<B, C>(&weight);
     let prep = TokenLogps.prepare::<C>([hidden.node(), weight.node()]).compute_bound().stateful();
     let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
-    let logps = B::token_logps(hidden.clone(), weight.clone(), targets.clone());
+    let logps = B::token_logps(hidden.clone(), weight.clone(), targets.clone(), softcap);
     match prep {
-        OpsKind::Tracked(prep) => prep.finish((hidden, weight, targets, trained), logps),
+        OpsKind::Tracked(prep) => {
+            prep.finish(LogpsState { hidden, weight, targets, softcap, trained }, logps)
+        }
         OpsKind::UnTracked(prep) => prep.finish(logps),
     }
 }

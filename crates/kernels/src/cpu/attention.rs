@@ -1,12 +1,14 @@
 //! Attention, one task for each sequence and key head, a block of queries at a time.
 
+use core::ops::Range;
+
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::gemm::{Matrix, Threads, gemm};
-use super::simd::{dispatch, dot, exp, exp_minus, max};
+use super::simd::{dispatch, dot, exp, exp_minus, max, tanh};
 use super::{floats, tensor};
-use crate::attention::{HIDDEN_SCORE, Sizes};
+use crate::attention::{AttentionRule, HIDDEN_SCORE, Sizes};
 
 /// Query rows whose scores exist at a time in one task.
 const BLOCK: usize = 64;
@@ -20,13 +22,20 @@ pub(super) struct Saved<'a> {
     pub lse: &'a FlexTensor,
 }
 
+/// Queries of one head and the keys that one of them may see.
+struct Block {
+    group: usize,
+    rows: Range<usize>,
+    keys: Range<usize>,
+}
+
 /// One sequence and one key head.
 struct Task<'a> {
     sizes: Sizes,
     batch: usize,
     kv_head: usize,
     segments: &'a [i64],
-    factor: f32,
+    rule: AttentionRule,
 }
 
 impl Task<'_> {
@@ -35,7 +44,7 @@ impl Task<'_> {
         &self,
         x: &'x [f32],
         group: usize,
-        rows: &core::ops::Range<usize>,
+        rows: &Range<usize>,
     ) -> Matrix<'x> {
         let Sizes { seq, heads, head_dim, .. } = self.sizes;
         let head = self.kv_head * self.sizes.group() + group;
@@ -43,40 +52,43 @@ impl Task<'_> {
         Matrix::new(&x[start..], [rows.len(), head_dim], [heads * head_dim, 1])
     }
 
-    /// The first `len` keys or values of a `[batch, keys, kv_heads, head_dim]` slice.
-    fn keys<'x>(&self, x: &'x [f32], len: usize) -> Matrix<'x> {
+    /// Keys or values `range` of a `[batch, keys, kv_heads, head_dim]` slice.
+    fn keys<'x>(&self, x: &'x [f32], range: &Range<usize>) -> Matrix<'x> {
         let Sizes { keys, kv_heads, head_dim, .. } = self.sizes;
-        let start = (self.batch * keys * kv_heads + self.kv_head) * head_dim;
-        Matrix::new(&x[start..], [len, head_dim], [kv_heads * head_dim, 1])
+        let start = ((self.batch * keys + range.start) * kv_heads + self.kv_head) * head_dim;
+        Matrix::new(&x[start..], [range.len(), head_dim], [kv_heads * head_dim, 1])
     }
 
-    fn blocks(&self) -> impl Iterator<Item = (usize, core::ops::Range<usize>, usize)> {
+    /// Blocks of queries with all keys that one of them may see.
+    fn blocks(&self) -> impl Iterator<Item = Block> {
         let (seq, offset) = (self.sizes.seq, self.sizes.keys - self.sizes.seq);
+        let rule = self.rule;
         (0..self.sizes.group()).flat_map(move |group| {
             (0..seq).step_by(BLOCK).map(move |start| {
                 let end = (start + BLOCK).min(seq);
-                (group, start..end, offset + end)
+                Block { group, rows: start..end, keys: rule.first_key(offset + start)..offset + end }
             })
         })
     }
 
     /// Scores of a block with hidden keys at [`HIDDEN_SCORE`].
-    fn scores(
-        &self,
-        scores: &mut [f32],
-        q: Matrix<'_>,
-        k: Matrix<'_>,
-        rows: &core::ops::Range<usize>,
-        visible: usize,
-    ) {
-        gemm(scores, false, q, k.t(), self.factor, Threads::One);
+    fn scores(&self, scores: &mut [f32], q: Matrix<'_>, k: Matrix<'_>, block: &Block) {
+        gemm(scores, false, q, k.t(), self.rule.scale, Threads::One);
+        if let Some(cap) = self.rule.softcap {
+            dispatch(
+                #[inline(always)]
+                || scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap)),
+            );
+        }
         let offset = self.sizes.keys - self.sizes.seq;
         let segments = &self.segments[self.batch * self.sizes.keys..][..self.sizes.keys];
-        for (row, scores) in rows.clone().zip(scores.chunks_exact_mut(visible)) {
+        for (row, scores) in block.rows.clone().zip(scores.chunks_exact_mut(block.keys.len())) {
             let position = row + offset;
-            scores[position + 1..].fill(HIDDEN_SCORE);
+            let (first, last) = (self.rule.first_key(position), position - block.keys.start);
+            scores[..first - block.keys.start].fill(HIDDEN_SCORE);
+            scores[last + 1..].fill(HIDDEN_SCORE);
             let own = segments[position];
-            for (score, &segment) in scores[..position].iter_mut().zip(segments) {
+            for (score, &segment) in scores[..last].iter_mut().zip(&segments[block.keys.clone()]) {
                 if segment != own {
                     *score = HIDDEN_SCORE;
                 }
@@ -89,9 +101,14 @@ fn tasks(sizes: Sizes) -> usize {
     sizes.batch * sizes.kv_heads
 }
 
-fn task<'a>(sizes: Sizes, index: usize, segments: &'a [i64], factor: f32) -> Task<'a> {
+fn task<'a>(
+    sizes: Sizes,
+    index: usize,
+    segments: &'a [i64],
+    rule: AttentionRule,
+) -> Task<'a> {
     let (batch, kv_head) = (index / sizes.kv_heads, index % sizes.kv_heads);
-    Task { sizes, batch, kv_head, segments, factor }
+    Task { sizes, batch, kv_head, segments, rule }
 }
 
 /// `[batch · outer, rows, d]` written by task order into `[batch, rows, outer, d]`.
@@ -113,7 +130,7 @@ pub(super) fn forward(
     k: &FlexTensor,
     v: &FlexTensor,
     segments: &[i64],
-    factor: f32,
+    rule: AttentionRule,
 ) -> (FlexTensor, FlexTensor) {
     let sizes = Sizes::of(q, k);
     let Sizes { batch, seq, heads, head_dim, .. } = sizes;
@@ -125,25 +142,20 @@ pub(super) fn forward(
     let outputs =
         parts.par_chunks_mut(per_task * head_dim).zip(lse.par_chunks_mut(per_task)).enumerate();
     outputs.for_each(|(index, (part, lse))| {
-        let task = task(sizes, index, segments, factor);
+        let task = task(sizes, index, segments, rule);
         let mut buffer = vec![0.0; BLOCK.min(seq) * sizes.keys];
-        for (group, rows, visible) in task.blocks() {
-            let scores = &mut buffer[..rows.len() * visible];
-            task.scores(
-                scores,
-                task.queries(q, group, &rows),
-                task.keys(k, visible),
-                &rows,
-                visible,
-            );
+        for block in task.blocks() {
+            let Block { group, rows, keys } = &block;
+            let scores = &mut buffer[..rows.len() * keys.len()];
+            task.scores(scores, task.queries(q, *group, rows), task.keys(k, keys), &block);
             let first = group * seq + rows.start;
             dispatch(
                 #[inline(always)]
-                || soften(scores, &mut lse[first..first + rows.len()], visible),
+                || soften(scores, &mut lse[first..first + rows.len()], keys.len()),
             );
-            let p = Matrix::dense(scores, [rows.len(), visible]);
+            let p = Matrix::dense(scores, [rows.len(), keys.len()]);
             let out = &mut part[first * head_dim..(first + rows.len()) * head_dim];
-            gemm(out, false, p, task.keys(v, visible), 1.0, Threads::One);
+            gemm(out, false, p, task.keys(v, keys), 1.0, Threads::One);
         }
     });
     let out = interleave(&parts, [batch, heads, seq, head_dim]);
@@ -168,7 +180,7 @@ pub(super) fn backward(
     grad: &FlexTensor,
     saved: &Saved<'_>,
     segments: &[i64],
-    factor: f32,
+    rule: AttentionRule,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let sizes = Sizes::of(saved.q, saved.k);
     let Sizes { batch, seq, keys, heads, kv_heads, head_dim } = sizes;
@@ -182,7 +194,7 @@ pub(super) fn backward(
     let mut d_v = vec![0.0; tasks(sizes) * keys * head_dim];
     let d_keys = d_k.par_chunks_mut(keys * head_dim).zip(d_v.par_chunks_mut(keys * head_dim));
     d_q.par_chunks_mut(per_task).zip(d_keys).enumerate().for_each(|(index, (d_q, (d_k, d_v)))| {
-        backward_task(&task(sizes, index, segments, factor), &inputs, d_q, d_k, d_v);
+        backward_task(&task(sizes, index, segments, rule), &inputs, d_q, d_k, d_v);
     });
     let d_q = interleave(&d_q, [batch, heads, seq, head_dim]);
     let of_keys = |parts: &[f32]| {
@@ -213,14 +225,16 @@ fn backward_task(
     let Sizes { seq, keys, heads, head_dim, .. } = task.sizes;
     let width = BLOCK.min(seq);
     let (mut p_buffer, mut s_buffer) = (vec![0.0; width * keys], vec![0.0; width * keys]);
-    for (group, rows, visible) in task.blocks() {
+    for block in task.blocks() {
+        let Block { group, rows, keys } = &block;
+        let visible = keys.len();
         let p = &mut p_buffer[..rows.len() * visible];
         let d_s = &mut s_buffer[..rows.len() * visible];
-        let q = task.queries(inputs.q, group, &rows);
-        let g = task.queries(inputs.grad, group, &rows);
-        let k = task.keys(inputs.k, visible);
-        task.scores(p, q, k, &rows, visible);
-        gemm(d_s, false, g, task.keys(inputs.v, visible).t(), 1.0, Threads::One);
+        let q = task.queries(inputs.q, *group, rows);
+        let g = task.queries(inputs.grad, *group, rows);
+        let k = task.keys(inputs.k, keys);
+        task.scores(p, q, k, &block);
+        gemm(d_s, false, g, task.keys(inputs.v, keys).t(), 1.0, Threads::One);
         let head = task.kv_head * task.sizes.group() + group;
         dispatch(
             #[inline(always)]
@@ -231,7 +245,7 @@ fn backward_task(
                     let delta = dot(&inputs.grad[token.clone()], &inputs.out[token]);
                     let lse = inputs.lse[(task.batch * heads + head) * seq + row];
                     let span = i * visible..(i + 1) * visible;
-                    soften_backward(&mut p[span.clone()], &mut d_s[span], lse, delta, task.factor);
+                    soften_backward(&mut p[span.clone()], &mut d_s[span], lse, delta, task.rule);
                 }
             },
         );
@@ -240,16 +254,22 @@ fn backward_task(
         let first = (group * seq + rows.start) * head_dim;
         let d_q = &mut d_q[first..first + rows.len() * head_dim];
         gemm(d_q, false, d_s, k, 1.0, Threads::One);
-        gemm(&mut d_k[..visible * head_dim], true, d_s.t(), q, 1.0, Threads::One);
-        gemm(&mut d_v[..visible * head_dim], true, p.t(), g, 1.0, Threads::One);
+        let span = keys.start * head_dim..keys.end * head_dim;
+        gemm(&mut d_k[span.clone()], true, d_s.t(), q, 1.0, Threads::One);
+        gemm(&mut d_v[span], true, p.t(), g, 1.0, Threads::One);
     }
 }
 
-/// Turns scores into `p` and `grad · vᵀ` into `factor · p ⊙ (grad · vᵀ − delta)`.
+/// Turns scores into `p` and `grad · vᵀ` into `scale · p ⊙ (grad · vᵀ − delta)`, times the slope of
+/// the cap where there is one.
 #[inline(always)]
-fn soften_backward(p: &mut [f32], d_s: &mut [f32], lse: f32, delta: f32, factor: f32) {
+fn soften_backward(p: &mut [f32], d_s: &mut [f32], lse: f32, delta: f32, rule: AttentionRule) {
+    // A hidden score lies far below the cap: its slope is no slope, and its `p` is zero.
+    let inverse = rule.softcap.map_or(0.0, f32::recip);
     for (p, d_s) in p.iter_mut().zip(d_s) {
+        let bent = *p * inverse;
+        let slope = if bent > -1.0 { 1.0 - bent * bent } else { 0.0 };
         *p = exp(*p - lse);
-        *d_s = factor * *p * (*d_s - delta);
+        *d_s = rule.scale * *p * (*d_s - delta) * slope;
     }
 }

@@ -1,16 +1,14 @@
-//! Operations that work row by row: normalisation, rotation, gated activation.
+//! Operations that work row by row: normalisation and rotation.
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::simd::{dispatch, dot, exp, sum_squares};
+use super::simd::{dispatch, dot, sum_squares};
 use super::{floats, tensor};
 use crate::primitive::dims;
 
 /// Rows handed to a thread at a time.
 const ROWS: usize = 32;
-/// Elements handed to a thread at a time where rows do not matter.
-const BLOCK: usize = 1 << 14;
 
 pub(super) fn rms_norm(x: &FlexTensor, gamma: &FlexTensor, eps: f32) -> FlexTensor {
     let [n, hidden] = dims::<2>(x);
@@ -108,7 +106,7 @@ pub(super) fn rope(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor) -> FlexTe
                     let token = chunk * ROWS + i;
                     let row = if tables == 1 { token % seq } else { token };
                     let angles = row * half..(row + 1) * half;
-                    rotate(out, x, &cos[angles.clone()], &sin[angles]);
+                    rotate(out, x, head_dim, &cos[angles.clone()], &sin[angles]);
                 }
             },
         );
@@ -118,59 +116,16 @@ pub(super) fn rope(x: &FlexTensor, cos: &FlexTensor, sin: &FlexTensor) -> FlexTe
 
 /// Rotates all heads of one token.
 #[inline(always)]
-fn rotate(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32]) {
+fn rotate(out: &mut [f32], x: &[f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
     let half = cos.len();
-    for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+    for (out, x) in out.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
+        let (out, out_rest) = out.split_at_mut(2 * half);
+        let (x, rest) = x.split_at(2 * half);
+        out_rest.copy_from_slice(rest);
         let ((out_low, out_high), (low, high)) = (out.split_at_mut(half), x.split_at(half));
         for i in 0..half {
             out_low[i] = low[i] * cos[i] - high[i] * sin[i];
             out_high[i] = high[i] * cos[i] + low[i] * sin[i];
         }
     }
-}
-
-pub(super) fn swiglu(gate: &FlexTensor, up: &FlexTensor) -> FlexTensor {
-    let shape = gate.layout().shape().clone();
-    let (gate, up) = (floats(gate), floats(up));
-    let mut out = vec![0.0; gate.len()];
-    let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK));
-    out.par_chunks_mut(BLOCK).zip(inputs).for_each(|(out, (gate, up))| {
-        dispatch(
-            #[inline(always)]
-            || {
-                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate / (1.0 + exp(-gate)) * up;
-                }
-            },
-        );
-    });
-    FlexTensor::from_data(burn::tensor::TensorData::new(out, shape))
-}
-
-pub(super) fn swiglu_backward(
-    grad: &FlexTensor,
-    gate: &FlexTensor,
-    up: &FlexTensor,
-) -> (FlexTensor, FlexTensor) {
-    let shape = gate.layout().shape().clone();
-    let (grad, gate, up) = (floats(grad), floats(gate), floats(up));
-    let (mut d_gate, mut d_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-    let inputs = grad.par_chunks(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK));
-    let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
-    outputs.zip(inputs).for_each(|((d_gate, d_up), ((grad, gate), up))| {
-        dispatch(
-            #[inline(always)]
-            || {
-                for i in 0..grad.len() {
-                    let sigma = 1.0 / (1.0 + exp(-gate[i]));
-                    let silu = gate[i] * sigma;
-                    d_gate[i] = grad[i] * up[i] * (sigma + silu * (1.0 - sigma));
-                    d_up[i] = grad[i] * silu;
-                }
-            },
-        );
-    });
-    let tensor =
-        |values| FlexTensor::from_data(burn::tensor::TensorData::new(values, shape.clone()));
-    (tensor(d_gate), tensor(d_up))
 }

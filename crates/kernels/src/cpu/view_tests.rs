@@ -7,6 +7,9 @@ use burn::tensor::{DType, FloatDType, Shape, Slice, TensorData};
 use burn_flex::FlexTensor;
 
 use super::{floats, tensor};
+use crate::attention::AttentionRule;
+use crate::gated::Activation;
+use crate::linear_cross_entropy::Inputs;
 use crate::ops::LlmOps;
 
 /// Fixed values in `[−1, 1]`, not periodic in any of the sizes used here.
@@ -128,34 +131,44 @@ fn rope_is_the_reference_with_one_table_and_with_many() {
 }
 
 #[test]
-fn swiglu_and_its_gradient_are_the_reference() {
-    for shape in [[3, 5], [130, 150]] {
+fn gates_and_their_gradients_are_the_reference() {
+    for (shape, f) in [([3, 5], Activation::Silu), ([130, 150], Activation::GeluTanh)] {
         let [gate, up, grad] = [1, 2, 3].map(|seed| random(shape, seed));
         let gate = Flex::float_mul_scalar(gate, burn::backend::Scalar::from(6.0f32));
         let dense = (gate.clone(), up.clone(), grad.clone());
         let views = (swapped(&gate, 0, 1), sliced(&up, 1), swapped(&grad, 0, 1));
+        let expected = crate::gated::reference::<Flex>(gate.clone(), up.clone(), f);
+        let gradients = crate::gated::reference_backward::<Flex>(grad, gate, up, f);
         for (g, u, d) in [dense, views] {
-            assert_same(
-                &<Flex as LlmOps>::swiglu(g.clone(), u.clone()),
-                &crate::swiglu::reference::<Flex>(gate.clone(), up.clone()),
-            );
-            assert_same_pair(
-                <Flex as LlmOps>::swiglu_backward(d, g, u),
-                crate::swiglu::reference_backward::<Flex>(grad.clone(), gate.clone(), up.clone()),
-            );
+            assert_same(&<Flex as LlmOps>::gated(g.clone(), u.clone(), f), &expected);
+            assert_same_pair(<Flex as LlmOps>::gated_backward(d, g, u, f), gradients.clone());
         }
     }
 }
 
 /// Attention forward and backward for `[batch, seq, keys, heads, kv_heads, head_dim]`.
 #[track_caller]
-fn check_attention([batch, seq, keys, heads, kv_heads, d]: [usize; 6], segments: Vec<i64>) {
+fn check_attention(sizes: [usize; 6], segments: Vec<i64>) {
+    let plain = AttentionRule::scaled(0.4);
+    let windowed = AttentionRule { window: Some(70), ..plain };
+    let capped = AttentionRule { window: Some(3), softcap: Some(0.3), ..plain };
+    for rule in [plain, windowed, capped] {
+        check_rule(sizes, segments.clone(), rule);
+    }
+}
+
+#[track_caller]
+fn check_rule(
+    [batch, seq, keys, heads, kv_heads, d]: [usize; 6],
+    segments: Vec<i64>,
+    rule: AttentionRule,
+) {
     let q = random([batch, seq, heads, d], 1);
     let [k, v] = [2, 3].map(|seed| random([batch, keys, kv_heads, d], seed));
     let grad = random([batch, seq, heads, d], 4);
     let ids = ids(segments, [batch, keys]);
     let (out, lse) =
-        crate::attention::reference::<Flex>(q.clone(), k.clone(), v.clone(), ids.clone(), 0.4);
+        crate::attention::reference::<Flex>(q.clone(), k.clone(), v.clone(), ids.clone(), rule);
     let gradients = crate::attention::reference_backward::<Flex>(
         grad.clone(),
         q.clone(),
@@ -164,17 +177,17 @@ fn check_attention([batch, seq, keys, heads, kv_heads, d]: [usize; 6], segments:
         ids.clone(),
         out.clone(),
         lse.clone(),
-        0.4,
+        rule,
     );
     let dense = (q.clone(), k.clone(), v.clone(), grad.clone());
     let views = (swapped(&q, 1, 2), swapped(&k, 1, 3), sliced(&v, 2), sliced(&grad, 3));
     for (q, k, v, grad) in [dense, views] {
         let run = <Flex as LlmOps>::attention_forward;
-        let actual = run(q.clone(), k.clone(), v.clone(), ids.clone(), 0.4);
+        let actual = run(q.clone(), k.clone(), v.clone(), ids.clone(), rule);
         assert_same_pair(actual.clone(), (out.clone(), lse.clone()));
         let (out, lse) = actual;
         let backward = <Flex as LlmOps>::attention_backward;
-        let actual = backward(grad, q, k, v, ids.clone(), out, swapped(&lse, 1, 2), 0.4);
+        let actual = backward(grad, q, k, v, ids.clone(), out, swapped(&lse, 1, 2), rule);
         assert_same_triple(actual, gradients.clone());
     }
 }
@@ -199,41 +212,29 @@ fn attention_across_blocks_is_the_reference() {
 
 #[test]
 fn the_projected_cross_entropy_and_its_gradients_are_the_reference() {
-    for [n, vocab, width] in [[6, 7, 3], [33, 300, 20]] {
+    for ([n, vocab, width], softcap) in [([6, 7, 3], None), ([33, 300, 20], Some(0.6))] {
         let (hidden, weight) = (random([n, width], 1), random([vocab, width], 2));
         let targets = ids((0..n).map(|i| (i * 31 % vocab) as i64).collect(), [n]);
         // Holes, halves and ones.
         let mask = tensor((0..n).map(|i| (i % 3) as f32 / 2.0).collect(), [n]);
+        let inputs = || {
+            let (hidden, weight, targets) = (hidden.clone(), weight.clone(), targets.clone());
+            Inputs::<Flex> { hidden, weight, targets, softcap }
+        };
         let dense = (hidden.clone(), weight.clone());
         let views = (swapped(&hidden, 0, 1), sliced(&weight, 1));
         for (h, w) in [dense, views] {
-            let ids = targets.clone();
-            let actual =
-                <Flex as LlmOps>::linear_cross_entropy(h.clone(), w.clone(), ids, sliced(&mask, 0));
             let (ids, mask) = (targets.clone(), mask.clone());
-            let expected = crate::linear_cross_entropy::reference::<Flex>(
-                hidden.clone(),
-                weight.clone(),
-                ids.clone(),
-                mask.clone(),
-            );
+            let run = <Flex as LlmOps>::linear_cross_entropy;
+            let actual = run(h.clone(), w.clone(), ids.clone(), sliced(&mask, 0), softcap);
+            let expected =
+                crate::linear_cross_entropy::reference::<Flex>(&inputs(), mask.clone());
             assert_same(&actual, &expected);
             for train in [true, false] {
-                let actual = <Flex as LlmOps>::linear_cross_entropy_grad(
-                    h.clone(),
-                    w.clone(),
-                    ids.clone(),
-                    mask.clone(),
-                    train,
-                );
-                let expected = crate::linear_cross_entropy::reference_grad::<Flex>(
-                    hidden.clone(),
-                    weight.clone(),
-                    ids.clone(),
-                    mask.clone(),
-                    train,
-                );
-                assert_same_triple(actual, expected);
+                let run = <Flex as LlmOps>::linear_cross_entropy_grad;
+                let actual = run(h.clone(), w.clone(), ids.clone(), mask.clone(), softcap, train);
+                let reference = crate::linear_cross_entropy::reference_grad::<Flex>;
+                assert_same_triple(actual, reference(inputs(), mask.clone(), train));
             }
         }
     }
@@ -243,10 +244,11 @@ fn the_projected_cross_entropy_and_its_gradients_are_the_reference() {
 fn other_float_types_take_the_reference_path() {
     let cast = |x: FlexTensor| Flex::float_cast(x, FloatDType::F16);
     let [gate, up] = [1, 2].map(|seed| cast(random([4, 6], seed)));
-    let actual = <Flex as LlmOps>::swiglu(gate.clone(), up.clone());
+    let silu = Activation::Silu;
+    let actual = <Flex as LlmOps>::gated(gate.clone(), up.clone(), silu);
     assert_eq!(actual.dtype(), DType::F16);
     let wide = |x| Flex::float_cast(x, FloatDType::F32);
-    let expected = crate::swiglu::reference::<Flex>(wide(gate), wide(up));
+    let expected = crate::gated::reference::<Flex>(wide(gate), wide(up), silu);
     let actual = wide(actual).to_contiguous();
     for (a, e) in floats(&actual).iter().zip(floats(&expected.to_contiguous())) {
         assert!((a - e).abs() <= 2e-3, "{a} against {e}");

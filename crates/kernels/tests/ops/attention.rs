@@ -1,7 +1,7 @@
 //! `attention`.
 
 use burn::tensor::{Tensor, TensorData, activation};
-use rekindle_kernels::attention;
+use rekindle_kernels::{AttentionRule, attention};
 use rekindle_testkit::{assert_close, device};
 
 use crate::comparison::{assert_agrees, check, constant, host, ints, values};
@@ -17,9 +17,10 @@ struct Case {
     head_dim: usize,
     /// `[batch, keys]`.
     segments: Vec<i64>,
+    rule: AttentionRule,
 }
 
-const SCALE: f64 = 0.6;
+const PLAIN: AttentionRule = AttentionRule { scale: 0.6, softcap: None, window: None };
 
 impl Case {
     fn inputs(&self) -> [Vec<f32>; 3] {
@@ -41,13 +42,17 @@ impl Case {
     fn fused(&self, flat: &[Tensor<1>]) -> Tensor<1> {
         let [q, k, v] = self.tensors(flat);
         let segments = ints(&self.segments, [self.batch, self.keys], &q.device());
-        attention(q, k, v, segments, SCALE).flatten(0, 3)
+        attention(q, k, v, segments, self.rule).flatten(0, 3)
     }
 
     fn plain(&self, flat: &[Tensor<1>]) -> Tensor<1> {
         let [q, k, v] = self.tensors(flat);
         let q = q.swap_dims(1, 2);
-        let scores = q.matmul(self.repeated(k).transpose()) * SCALE;
+        let scores = q.matmul(self.repeated(k).transpose()) * self.rule.scale;
+        let scores = match self.rule.softcap {
+            Some(cap) => (scores / cap).tanh() * cap,
+            None => scores,
+        };
         let shape = [self.batch, 1, self.seq, self.keys];
         let mask = Tensor::from_data(TensorData::new(self.mask(), shape), &scores.device());
         let p = activation::softmax(scores + mask, 3);
@@ -66,7 +71,8 @@ impl Case {
         let mut mask = Vec::new();
         for row in self.segments.chunks_exact(self.keys) {
             for query in self.keys - self.seq..self.keys {
-                let sees = |key| key <= query && row[key] == row[query];
+                let near = |key| self.rule.window.is_none_or(|window| query - key < window);
+                let sees = |key| key <= query && near(key) && row[key] == row[query];
                 mask.extend((0..self.keys).map(|key| if sees(key) { 0.0 } else { -1e9 }));
             }
         }
@@ -80,7 +86,7 @@ impl Case {
 
 fn one_segment(batch: usize, seq: usize, heads: usize, kv_heads: usize) -> Case {
     let segments = vec![1; batch * seq];
-    Case { batch, seq, keys: seq, heads, kv_heads, head_dim: 4, segments }
+    Case { batch, seq, keys: seq, heads, kv_heads, head_dim: 4, segments, rule: PLAIN }
 }
 
 #[test]
@@ -129,6 +135,35 @@ fn attention_agrees_across_chunks_with_batch_groups_segments_and_cache() {
 }
 
 #[test]
+fn attention_caps_scores_softly() {
+    let rule = AttentionRule { softcap: Some(0.7), ..PLAIN };
+    Case { rule, ..one_segment(2, 5, 4, 2) }.check(3e-2);
+    let segments = vec![1, 1, 2, 2, 2, 0, 0, 1, 1, 1, 1, 2, 3, 3];
+    Case { rule, segments, ..one_segment(2, 7, 4, 2) }.check(3e-2);
+}
+
+#[test]
+fn attention_sees_no_further_than_its_window() {
+    for window in [1, 3, 7, 20] {
+        let rule = AttentionRule { window: Some(window), ..PLAIN };
+        let segments = vec![1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1];
+        Case { rule, segments, ..one_segment(2, 7, 4, 2) }.check(3e-2);
+        let cached = Case { seq: 2, keys: 9, rule, ..one_segment(1, 9, 2, 1) };
+        cached.check(3e-2);
+    }
+}
+
+#[test]
+fn attention_agrees_across_chunks_with_a_window_and_a_cap() {
+    for window in [5, 64, 150] {
+        let rule = AttentionRule { window: Some(window), softcap: Some(0.5), ..PLAIN };
+        let segments = (0..290).map(|at| 1 + i64::from(at > 140)).collect();
+        let case = Case { seq: 261, segments, head_dim: 8, rule, ..one_segment(1, 290, 4, 2) };
+        assert_agrees(|v| case.fused(v), |v| case.plain(v), &case.inputs(), 1e-5);
+    }
+}
+
+#[test]
 fn attention_agrees_on_permuted_and_sliced_inputs() {
     let case = one_segment(2, 5, 4, 2);
     // Heads before positions, as a projection split into heads may lie in memory, and keys and
@@ -147,7 +182,7 @@ fn attention_agrees_on_permuted_and_sliced_inputs() {
         let both = v[1].clone().reshape([2, 5, 4, 4]);
         let (k, values) = (both.clone().narrow(2, 0, 2), both.narrow(2, 2, 2));
         let segments = ints(&case.segments, [2, 5], &q.device());
-        attention(q, k, values, segments, SCALE).flatten(0, 3)
+        attention(q, k, values, segments, case.rule).flatten(0, 3)
     };
     check(fused, |v| case.plain(&views(v)), &[values(160, 1), values(160, 2)], 3e-2);
 }
@@ -173,7 +208,7 @@ fn alone(case: &Case, rows: std::ops::Range<usize>) -> Vec<f32> {
     let flat = case.inputs().map(|x| Tensor::<1>::from_floats(x.as_slice(), &device));
     let [q, k, v] = case.tensors(&flat).map(|x| x.narrow(1, rows.start, rows.len()));
     let segments = ints(&vec![1; rows.len()], [1, rows.len()], &device);
-    host(attention(q, k, v, segments, SCALE))
+    host(attention(q, k, v, segments, case.rule))
 }
 
 fn together(case: &Case) -> Vec<f32> {
@@ -210,7 +245,7 @@ fn a_cache_gives_the_last_rows_of_the_whole() {
     let flat = case.inputs().map(|x| Tensor::<1>::from_floats(x.as_slice(), &device));
     let [q, k, v] = case.tensors(&flat);
     let segments = ints(&case.segments, [1, 12], &device);
-    let last = host(attention(q.narrow(1, 9, 3), k, v, segments, SCALE));
+    let last = host(attention(q.narrow(1, 9, 3), k, v, segments, case.rule));
     assert_close(&last, &together(&case)[9 * 16..], 0.0, 1e-6);
 }
 
@@ -219,7 +254,7 @@ fn attention_survives_scores_far_beyond_the_range_of_exp() {
     let device = device();
     let [q, k] = [1, 2].map(|seed| constant::<4>([1, 6, 2, 4], seed, &device) * 100.0);
     let v = constant([1, 6, 2, 4], 3, &device);
-    let out = host(attention(q, k, v, ints(&[1; 6], [1, 6], &device), 1.0));
+    let out = host(attention(q, k, v, ints(&[1; 6], [1, 6], &device), AttentionRule::scaled(1.0)));
     assert!(out.iter().all(|x| x.abs() <= 1.0), "a mean of values left their range: {out:?}");
 }
 
@@ -228,5 +263,5 @@ fn attention_survives_scores_far_beyond_the_range_of_exp() {
 fn fewer_keys_than_queries_are_refused() {
     let device = device();
     let (q, k) = (constant([1, 3, 1, 2], 1, &device), constant([1, 2, 1, 2], 2, &device));
-    attention(q, k.clone(), k, ints(&[1, 1], [1, 2], &device), 1.0);
+    attention(q, k.clone(), k, ints(&[1, 1], [1, 2], &device), AttentionRule::scaled(1.0));
 }

@@ -42,12 +42,12 @@ fn plain_loss(hidden: Tensor<2>, weight: Tensor<2>, mask: Tensor<1>) -> Tensor<1
 
 fn fused_loss(hidden: Tensor<2>, weight: Tensor<2>, mask: Tensor<1>) -> Tensor<1> {
     let targets = ints(&TARGETS, [N], &hidden.device());
-    linear_cross_entropy(hidden, weight, targets, mask)
+    linear_cross_entropy(hidden, weight, targets, mask, None)
 }
 
 fn fused_logps(hidden: Tensor<2>, weight: Tensor<2>) -> Tensor<1> {
     let targets = ints(&TARGETS, [N], &hidden.device());
-    token_logps(hidden, weight, targets)
+    token_logps(hidden, weight, targets, None)
 }
 
 #[test]
@@ -123,6 +123,35 @@ fn token_logps_with_a_frozen_head_are_log_softmax() {
     );
 }
 
+const SOFTCAP: f64 = 0.8;
+
+fn plain_capped(v: &[Tensor<1>]) -> Tensor<1> {
+    let logits = hidden(&v[0]).matmul(weight(&v[1]).transpose());
+    let logps = activation::log_softmax((logits / SOFTCAP).tanh() * SOFTCAP, 1);
+    logps.gather(1, ints(&TARGETS, [N, 1], &v[0].device())).reshape([N])
+}
+
+#[test]
+fn capped_logits_are_capped_in_loss_and_logps() {
+    let ids = |x: &Tensor<1>| ints(&TARGETS, [N], &x.device());
+    let inputs = [values(N * WIDTH, 1), values(VOCAB * WIDTH, 2)];
+    check(
+        |v| {
+            let (hidden, weight) = (hidden(&v[0]), weight(&v[1]));
+            linear_cross_entropy(hidden, weight, ids(&v[0]), mask(&v[0]), Some(SOFTCAP))
+        },
+        |v| (plain_capped(v) * mask(&v[0])).sum().neg(),
+        &inputs,
+        1e-2,
+    );
+    check(
+        |v| token_logps(hidden(&v[0]), weight(&v[1]), ids(&v[0]), Some(SOFTCAP)),
+        plain_capped,
+        &inputs,
+        1e-2,
+    );
+}
+
 #[test]
 fn token_logps_of_untracked_states_still_train_the_head() {
     let states = |w: &Tensor<1>| constant([N, WIDTH], 1, &w.device());
@@ -146,10 +175,11 @@ fn loss_and_logps_agree_across_chunks_of_logits() {
     let inputs = [values(n * width, 1), values(vocab * width, 2)];
     let plain = |v: &[Tensor<1>]| plain_logps(shaped(v).0, shaped(v).1, &targets);
     let ids = |x: &Tensor<1>| ints(&targets, [n], &x.device());
-    let logps = |v: &[Tensor<1>]| token_logps(shaped(v).0, shaped(v).1, ids(&v[0]));
+    let logps = |v: &[Tensor<1>]| token_logps(shaped(v).0, shaped(v).1, ids(&v[0]), None);
     assert_agrees(logps, plain, &inputs, 1e-7);
-    let loss =
-        |v: &[Tensor<1>]| linear_cross_entropy(shaped(v).0, shaped(v).1, ids(&v[0]), mask(&v[0]));
+    let loss = |v: &[Tensor<1>]| {
+        linear_cross_entropy(shaped(v).0, shaped(v).1, ids(&v[0]), mask(&v[0]), None)
+    };
     assert_agrees(loss, |v| plain(v).sum().neg(), &inputs, 1e-7);
 }
 
@@ -174,7 +204,8 @@ fn a_masked_token_has_no_influence() {
         let mut targets = TARGETS;
         targets[1] = second;
         let mask = Tensor::from_floats(MASK, &device);
-        host(linear_cross_entropy(hidden, weight.clone(), ints(&targets, [N], &device), mask))
+        let targets = ints(&targets, [N], &device);
+        host(linear_cross_entropy(hidden, weight.clone(), targets, mask, None))
     };
     let other = hidden.clone().slice_assign([1..2, 0..WIDTH], Tensor::ones([1, WIDTH], &device));
     assert_eq!(loss(hidden, 6), loss(other, 0));
@@ -187,7 +218,8 @@ fn the_loss_is_finite_for_logits_far_beyond_the_range_of_exp() {
     let weight = Tensor::<2>::from_floats([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], &device);
     let targets = ints(&[1, 1], [2], &device);
     let mask = Tensor::ones([2], &device);
-    let logps = host(token_logps(hidden.clone(), weight.clone(), targets.clone()));
+    let logps = host(token_logps(hidden.clone(), weight.clone(), targets.clone(), None));
     assert_close(&logps, &[-600.0, 0.0], 1e-6, 1e-6);
-    assert_close(&host(linear_cross_entropy(hidden, weight, targets, mask)), &[600.0], 1e-6, 0.0);
+    let loss = host(linear_cross_entropy(hidden, weight, targets, mask, None));
+    assert_close(&loss, &[600.0], 1e-6, 0.0);
 }

@@ -3,8 +3,9 @@
 
 mod attention;
 mod comparison;
+mod gated;
+mod layer_norm;
 mod linear;
 mod loss;
 mod rms_norm;
 mod rope;
-mod swiglu;

@@ -11,17 +11,20 @@ const HEADS: usize = 2;
 const FREQUENCIES: [f64; 3] = [1.0, 0.3, 0.07];
 
 fn table(rows: &[Vec<u32>], device: &Device) -> RopeTable {
-    RopeTable::new(rows, &FREQUENCIES, device)
+    RopeTable::new(rows, &vec![FREQUENCIES.to_vec(); rows.len()], 1.0, device)
 }
 
 /// `x · cos + rotate_half(x) · sin`, the form of the transformers library.
 fn plain(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
-    let half = HEAD_DIM / 2;
+    let half = table.cos.dims()[3];
     let low = x.clone().narrow(3, 0, half);
     let high = x.clone().narrow(3, half, half);
+    let turned = Tensor::cat(vec![low.clone(), high.clone()], 3);
     let rotated = Tensor::cat(vec![high.neg(), low], 3);
     let twice = |x: &Tensor<4>| Tensor::cat(vec![x.clone(), x.clone()], 3);
-    x * twice(&table.cos) + rotated * twice(&table.sin)
+    let turned = turned * twice(&table.cos) + rotated * twice(&table.sin);
+    let rest = x.dims()[3] - 2 * half;
+    if rest == 0 { turned } else { Tensor::cat(vec![turned, x.narrow(3, 2 * half, rest)], 3) }
 }
 
 fn check_rows(rows: &[Vec<u32>], batch: usize) {
@@ -58,6 +61,36 @@ fn rope_on_a_permuted_input_agrees() {
         |v| rope(x(&v[0]), &table(&rows, &v[0].device())).flatten(0, 3),
         |v| plain(x(&v[0]), &table(&rows, &v[0].device())).flatten(0, 3),
         &[values(2 * HEADS * 3 * HEAD_DIM, 1)],
+        1e-1,
+    );
+}
+
+#[test]
+fn rope_of_a_part_of_each_head_agrees() {
+    let rows = [vec![3, 1, 4]];
+    for half in [1, 2] {
+        let table = |x: &Tensor<1>| RopeTable::new(&rows, &[FREQUENCIES[..half].to_vec()], 1.0, &x.device());
+        let x = |x: &Tensor<1>| x.clone().reshape([2, 3, HEADS, HEAD_DIM]);
+        check(
+            |v| rope(x(&v[0]), &table(&v[0])).flatten(0, 3),
+            |v| plain(x(&v[0]), &table(&v[0])).flatten(0, 3),
+            &[values(2 * 3 * HEADS * HEAD_DIM, 1)],
+            1e-1,
+        );
+    }
+}
+
+#[test]
+fn a_magnitude_lengthens_what_is_rotated_forward_and_backward() {
+    let rows = [vec![3, 1, 4]];
+    let x = |x: &Tensor<1>| x.clone().reshape([2, 3, HEADS, HEAD_DIM]);
+    let of = |x: &Tensor<1>, magnitude| {
+        RopeTable::new(&rows, &[FREQUENCIES.to_vec()], magnitude, &x.device())
+    };
+    check(
+        |v| rope(x(&v[0]), &of(&v[0], 1.5)).flatten(0, 3),
+        |v| plain(x(&v[0]), &of(&v[0], 1.0)).flatten(0, 3) * 1.5,
+        &[values(2 * 3 * HEADS * HEAD_DIM, 1)],
         1e-1,
     );
 }

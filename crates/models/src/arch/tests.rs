@@ -26,7 +26,8 @@ fn message(key: &str, value: Value) -> String {
 fn absent_keys_take_defaults() {
     let arch = Arch::from_hf(&config()).unwrap();
     assert_eq!(arch.head_dim, 8);
-    assert_eq!(arch.rope, RopeSpec { theta: 10_000.0, scaling: RopeScaling::None });
+    let plain = RopeSpec { theta: 10_000.0, dims: 8, scaling: RopeScaling::None };
+    assert_eq!(arch.rope, Some(plain));
     assert_eq!((arch.bos, arch.eos, arch.pad), (Some(1), vec![2], None));
     assert!(!arch.qkv_bias && !arch.output_bias && !arch.mlp_bias);
 }
@@ -101,7 +102,7 @@ fn what_is_not_built_is_refused_by_name() {
     assert!(text.contains("`evil`") && text.contains("no remote code is ever run"), "{text}");
     assert!(text.contains("`llama`"), "{text}");
     assert!(message("hidden_act", json!("gelu")).contains("`gelu`"));
-    assert!(message("rope_scaling", json!({ "rope_type": "yarn" })).contains("`yarn`"));
+    assert!(message("rope_scaling", json!({ "rope_type": "spiral" })).contains("`spiral`"));
     let quantised = json!({ "quant_method": "awq" });
     assert!(message("quantization_config", quantised).contains("`awq`"));
 }
@@ -132,7 +133,8 @@ fn biases_have_one_number_a_row() {
 
 #[test]
 fn llama3_keeps_high_frequencies_and_divides_low_ones() {
-    let spec = |scaling| RopeSpec { theta: 500_000.0, scaling }.inverse_frequencies(128);
+    let spec =
+        |scaling| RopeSpec { theta: 500_000.0, dims: 128, scaling }.inverse_frequencies(1);
     let plain = spec(RopeScaling::None);
     let stretched = spec(RopeScaling::Llama3 {
         factor: 8.0,
@@ -154,7 +156,7 @@ fn llama3_keeps_high_frequencies_and_divides_low_ones() {
 
 #[test]
 fn linear_scaling_divides_every_frequency() {
-    let spec = |scaling| RopeSpec { theta: 10_000.0, scaling }.inverse_frequencies(8);
+    let spec = |scaling| RopeSpec { theta: 10_000.0, dims: 8, scaling }.inverse_frequencies(1);
     let halves: Vec<f64> = spec(RopeScaling::None).iter().map(|it| it / 2.0).collect();
     assert_eq!(spec(RopeScaling::Linear { factor: 2.0 }), halves);
 }
@@ -169,7 +171,7 @@ fn stretched_frequencies_equal_transformers() {
         original_max_positions: 8192,
     };
     for (name, scaling) in [("llama3", llama3), ("linear", RopeScaling::Linear { factor: 4.0 })] {
-        let ours = RopeSpec { theta: 500_000.0, scaling }.inverse_frequencies(128);
+        let ours = RopeSpec { theta: 500_000.0, dims: 128, scaling }.inverse_frequencies(1);
         let theirs = golden.floats(&format!("inv_freq.{name}"));
         assert_eq!(ours.len(), theirs.len());
         for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
@@ -181,10 +183,14 @@ fn stretched_frequencies_equal_transformers() {
 }
 
 #[test]
-fn a_head_rotated_in_part_is_refused() {
-    let said = message("partial_rotary_factor", json!(0.5));
-    assert!(said.contains("`partial_rotary_factor` is `0.5`"), "{said}");
+fn part_of_a_head_may_be_rotated() {
+    let dims = |key: &str, value| with(key, value).unwrap().rope.unwrap().dims;
+    assert_eq!(dims("partial_rotary_factor", json!(0.5)), 4);
+    assert_eq!(dims("partial_rotary_factor", json!(1.0)), 8);
     let nested = json!({ "rope_type": "default", "partial_rotary_factor": 0.25 });
-    assert!(message("rope_parameters", nested).contains("`0.25`"));
-    assert!(with("partial_rotary_factor", json!(1.0)).is_ok());
+    assert_eq!(dims("rope_parameters", nested), 2);
+    for (factor, found) in [(0.0, "`0`"), (1.5, "`1.5`"), (0.4, "`3`")] {
+        let said = message("partial_rotary_factor", json!(factor));
+        assert!(said.contains(found), "{factor}: {said}");
+    }
 }

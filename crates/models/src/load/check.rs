@@ -7,8 +7,8 @@ use crate::error::{ModelError, Problems};
 
 /// Checks that `source` has every tensor of `expected`, of that shape, and no other.
 ///
-/// Rotary frequencies that old checkpoints carry are passed over, and so is a copy of the
-/// embeddings under `lm_head.weight` where the head is tied.
+/// Rotary frequencies and causal masks that old checkpoints carry are passed over, and so is a copy
+/// of the embeddings under `lm_head.weight` where the head is tied.
 ///
 /// # Errors
 /// [`ModelError::WrongTensors`] with all that is missing, unexpected or misshapen.
@@ -26,7 +26,11 @@ pub fn strict_check(
         .filter(|(name, _)| !there.contains(name.as_str()))
         .map(|(name, shape)| format!("missing: `{name}` {shape:?}"));
     let ignored = |name: &str| {
-        name.ends_with("rotary_emb.inv_freq") || (tied_head && name == "lm_head.weight")
+        // Frequencies of old checkpoints, GPT-2's causal masks, a tied head written out.
+        name.ends_with("rotary_emb.inv_freq")
+            || name.ends_with(".attn.masked_bias")
+            || name.ends_with(".attn.bias")
+            || (tied_head && name == "lm_head.weight")
     };
     let unexpected = names
         .iter()

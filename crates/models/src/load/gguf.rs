@@ -7,7 +7,7 @@ use rekindle_quant::gguf::{GgufFile, TensorInfo};
 
 use super::gguf_names::{hf_name, unpermute};
 use super::{WeightSource, vocab_check};
-use crate::arch::Arch;
+use crate::arch::{Arch, Family, NormKind};
 use crate::error::{ModelError, Problems};
 
 /// A GGUF file whose weights answer to Hugging Face's names.
@@ -60,7 +60,7 @@ impl GgufModel {
         let arch = Arch::from_gguf(&file)?;
         let mut places = BTreeMap::new();
         for (index, tensor) in file.tensors().iter().enumerate() {
-            let Some(name) = hf_name(&tensor.name) else {
+            let Some(name) = hf_name(arch.family, &tensor.name) else {
                 continue;
             };
             if let Some(first) = places.insert(name.clone(), index) {
@@ -163,8 +163,12 @@ impl WeightSource for GgufModel {
         let tensor =
             self.tensor(name).ok_or_else(|| ModelError::NoTensor { name: name.to_owned() })?;
         let values = self.file.dequantize(tensor)?;
-        let Arch { family, heads, kv_heads, head_dim, .. } = self.arch;
-        if !family.has_permuted_gguf_rows() {
+        let Arch { heads, kv_heads, head_dim, .. } = self.arch;
+        if self.arch.family.wiring().norm == NormKind::RmsPlusOne && tensor.shape.len() == 1 {
+            // llama.cpp stores the gain itself, Hugging Face what it exceeds one by.
+            return Ok(values.into_iter().map(|gain| gain - 1.0).collect());
+        }
+        if self.arch.family != Family::Llama {
             return Ok(values);
         }
         let heads = match name.rsplit('.').nth(1) {

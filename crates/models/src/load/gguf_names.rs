@@ -1,38 +1,53 @@
-//! GGUF's tensor names in Hugging Face's naming, and the order of its query and key rows.
+//! GGUF's tensor names as places in a decoder, and the order of its query and key rows.
+
+use crate::arch::{Family, Mlp, NormPlace, Part, Slot};
 
 /// Hugging Face's name of a GGUF tensor; `None` for what is no weight.
 ///
 /// A name that is not known stays as it is, so that the check for unexpected tensors shows it.
-pub(super) fn hf_name(name: &str) -> Option<String> {
-    let known = match name {
-        "rope_freqs.weight" => return None,
-        "token_embd.weight" => "model.embed_tokens.weight",
-        "output_norm.weight" => "model.norm.weight",
-        "output.weight" => "lm_head.weight",
-        _ => return Some(block_name(name).unwrap_or_else(|| name.to_owned())),
-    };
-    Some(known.to_owned())
+pub(super) fn hf_name(family: Family, name: &str) -> Option<String> {
+    const TABLES: [&str; 3] =
+        ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
+    if TABLES.contains(&name) {
+        return None;
+    }
+    let known = name.rsplit_once('.').and_then(|(module, kind)| Some((slot(family, module)?, kind)));
+    match known {
+        None => Some(name.to_owned()),
+        Some((slot, kind)) => Some(format!("{}.{kind}", family.name(slot))),
+    }
 }
 
-fn block_name(name: &str) -> Option<String> {
-    let (layer_idx, part) = name.strip_prefix("blk.")?.split_once('.')?;
-    let (part, kind) = part.rsplit_once('.')?;
-    layer_idx.parse::<u32>().ok()?;
+fn slot(family: Family, module: &str) -> Option<Slot> {
+    match module {
+        "token_embd" => return Some(Slot::Embeddings),
+        "output_norm" => return Some(Slot::FinalNorm),
+        "output" => return Some(Slot::Head),
+        _ => {}
+    }
+    let (index, part) = module.strip_prefix("blk.")?.split_once('.')?;
+    let index = index.parse::<u32>().ok()? as usize;
+    let fused = family.wiring().fused;
+    let around = family.wiring().place == NormPlace::Around;
     let part = match part {
-        "attn_norm" => "input_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_q_norm" => "self_attn.q_norm",
-        "attn_k_norm" => "self_attn.k_norm",
-        "attn_output" => "self_attn.o_proj",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
+        "attn_norm" => Part::AttentionNorm,
+        "post_attention_norm" if around => Part::AttentionPostNorm,
+        "ffn_norm" => Part::MlpNorm,
+        "post_ffw_norm" if around => Part::MlpPostNorm,
+        "attn_q" if !fused => Part::Query,
+        "attn_k" if !fused => Part::Key,
+        "attn_v" if !fused => Part::Value,
+        "attn_qkv" if fused => Part::QueryKeyValue,
+        "attn_q_norm" => Part::QueryNorm,
+        "attn_k_norm" => Part::KeyNorm,
+        "attn_output" => Part::Output,
+        "ffn_gate" if !fused => Part::Mlp(Mlp::Gate),
+        "ffn_up" if fused => Part::Mlp(Mlp::GateUp),
+        "ffn_up" => Part::Mlp(Mlp::Up),
+        "ffn_down" => Part::Mlp(Mlp::Down),
         _ => return None,
     };
-    Some(format!("model.layers.{layer_idx}.{part}.{kind}"))
+    Some(Slot::Block(index, part))
 }
 
 /// Rows of a query or key projection back from the order that Llama's have in GGUF.
@@ -61,12 +76,25 @@ mod tests {
 
     #[test]
     fn names_become_hugging_faces() {
-        let hf = |name| hf_name(name).unwrap();
+        let hf = |name| hf_name(Family::Llama, name).unwrap();
         assert_eq!(hf("blk.3.attn_output.weight"), "model.layers.3.self_attn.o_proj.weight");
         assert_eq!(hf("blk.0.attn_q.bias"), "model.layers.0.self_attn.q_proj.bias");
         assert_eq!(hf("output.weight"), "lm_head.weight");
         assert_eq!(hf("blk.x.attn_q.weight"), "blk.x.attn_q.weight");
-        assert_eq!(hf_name("rope_freqs.weight"), None);
+        assert_eq!(hf_name(Family::Llama, "rope_freqs.weight"), None);
+    }
+
+    #[test]
+    fn norms_and_fused_projections_have_names_by_family() {
+        let norm = "blk.1.ffn_norm.weight";
+        let layer = |name: &str| Some(format!("model.layers.1.{name}.weight"));
+        assert_eq!(hf_name(Family::Llama, norm), layer("post_attention_layernorm"));
+        assert_eq!(hf_name(Family::Gemma2, norm), layer("pre_feedforward_layernorm"));
+        let after = "blk.1.post_attention_norm.weight";
+        assert_eq!(hf_name(Family::Gemma2, after), layer("post_attention_layernorm"));
+        assert_eq!(hf_name(Family::Llama, after).as_deref(), Some(after));
+        assert_eq!(hf_name(Family::Phi3, "blk.1.ffn_up.weight"), layer("mlp.gate_up_proj"));
+        assert_eq!(hf_name(Family::Llama, "blk.1.ffn_up.weight"), layer("mlp.up_proj"));
     }
 
     #[test]

@@ -128,11 +128,14 @@ fn a_gguf_model_without_a_needed_number_names_the_key() {
 }
 
 #[test]
-fn a_gguf_model_that_rotates_part_of_a_head_is_refused() {
+fn a_gguf_model_may_rotate_part_of_a_head_and_no_more() {
     let key = b"llama.rope.dimension_count\x04\0\0\0";
-    let (_folder, path) = changed(key, &[key.as_slice(), &4u32.to_le_bytes()].concat());
+    let with = |dims: u32| changed(key, &[key.as_slice(), &dims.to_le_bytes()].concat());
+    let (_folder, path) = with(4);
+    assert_eq!(GgufModel::open(&path).unwrap().arch().rope.as_ref().unwrap().dims, 4);
+    let (_folder, path) = with(10);
     let said = GgufModel::open(&path).unwrap_err().to_string();
-    assert!(said.contains("`llama.rope.dimension_count` is `4`"), "{said}");
+    assert!(said.contains("`10`; wanted an even number of rotated dimensions up to 8"), "{said}");
 }
 
 #[test]
