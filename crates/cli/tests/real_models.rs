@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rekindle_data::{Message, Role, Specials, TooLong};
-use rekindle_models::{CausalLm, Decoder, Stop};
+use rekindle_models::{CausalLm, Decoder, Generation};
 use rekindle_recipe::recipe::Init;
 use rekindle_recipe::{OpenModel, TextSide};
 use rekindle_testkit::{assert_close, device};
@@ -107,8 +107,8 @@ fn smollm2_answers_token_for_token() {
         let question = generation["prompt"].as_str().unwrap();
         let prompt = renderer.prompt(&[Message::new(Role::User, question)]).unwrap();
         assert_eq!(prompt, ids(&generation["input_ids"]), "{question}");
-        let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens: 48 };
-        let answer = model.generate_greedy(&prompt, &stop, |_| true);
+        let greedy = Generation::greedy(text.stop_ids.clone(), 48);
+        let answer = model.generate(&[&prompt], &greedy, |_| true).remove(0).tokens;
         assert_eq!(answer, ids(&generation["output_ids"]), "{question}");
     }
     let fixed = reference["fixed_prompt"].as_str().unwrap();
@@ -129,7 +129,7 @@ fn stories260k_has_transformers_logits_and_hidden_states() {
 #[test]
 fn stories260k_continues_token_for_token() {
     let wanted = ids(&json("ref/stories260k/ref_generations.json")["greedy_ids"]);
-    let stop = Stop { eos: vec![], max_new_tokens: wanted.len() - 1 };
-    let given = stories().generate_greedy(&wanted[..1], &stop, |_| true);
+    let greedy = Generation::greedy(vec![], wanted.len() - 1);
+    let given = stories().generate(&[&wanted[..1]], &greedy, |_| true).remove(0).tokens;
     assert_eq!(given, wanted[1..]);
 }

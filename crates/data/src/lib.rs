@@ -32,6 +32,6 @@ pub use render::{RenderReport, Renderer, Sample, TooLong};
 pub use split::{Validation, split};
 pub use template::{ChatTemplate, TemplateError};
 pub use tokenizer::{
-    DecodeStream, Encoded, SpecialTokens, Specials, Tokenizer, TokenizerError, VocabModel,
-    VocabSpec,
+    DecodeStream, Encoded, SpecialTokens, Specials, StopTexts, Tokenizer, TokenizerError,
+    VocabModel, VocabSpec,
 };

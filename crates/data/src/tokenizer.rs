@@ -3,6 +3,7 @@
 mod error;
 mod regex_guard;
 mod special;
+mod stop;
 mod stream;
 mod vocab;
 
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 
 pub use error::TokenizerError;
 pub use special::SpecialTokens;
+pub use stop::StopTexts;
 pub use stream::DecodeStream;
 pub use vocab::{VocabModel, VocabSpec};
 

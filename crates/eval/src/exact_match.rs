@@ -1,7 +1,7 @@
 //! Exact match of greedy answers.
 
 use rekindle_data::{Tokenizer, TokenizerError};
-use rekindle_models::{Decoder, Stop};
+use rekindle_models::{Decoder, Finish, Generated, Generation};
 use serde::{Deserialize, Serialize};
 
 /// Questions answered at a time.
@@ -57,9 +57,9 @@ impl ExactMatch {
     }
 }
 
-/// Answers every question greedily and compares.
+/// Answers every question and compares.
 ///
-/// `model` should be off the autodiff device.
+/// `how` gives one text a prompt. `model` should be off the autodiff device.
 ///
 /// # Errors
 /// A token that the tokenizer cannot write.
@@ -67,7 +67,7 @@ pub fn exact_match(
     model: &Decoder,
     tokenizer: &Tokenizer,
     questions: &[Question],
-    stop: &Stop,
+    how: &Generation,
 ) -> Result<ExactMatch, TokenizerError> {
     // Prompts of like length share a batch, so that little is padding.
     let mut order: Vec<usize> = (0..questions.len()).collect();
@@ -76,9 +76,9 @@ pub fn exact_match(
     for chunk in order.chunks(ROWS) {
         let prompts: Vec<&[u32]> =
             chunk.iter().map(|&index| questions[index].prompt.as_slice()).collect();
-        let given = model.generate_greedy_batch(&prompts, stop);
-        for (&index, tokens) in chunk.iter().zip(given) {
-            answers[index] = Some(answer(&questions[index], tokens, tokenizer, stop)?);
+        let given = model.generate(&prompts, how, |_| true);
+        for (&index, given) in chunk.iter().zip(given) {
+            answers[index] = Some(answer(&questions[index], given, tokenizer)?);
         }
     }
     Ok(ExactMatch { answers: answers.into_iter().flatten().collect() })
@@ -86,11 +86,10 @@ pub fn exact_match(
 
 fn answer(
     question: &Question,
-    mut tokens: Vec<u32>,
+    Generated { mut tokens, finish, .. }: Generated,
     tokenizer: &Tokenizer,
-    stop: &Stop,
 ) -> Result<Answer, TokenizerError> {
-    let ended = tokens.last().is_some_and(|token| stop.eos.contains(token));
+    let ended = finish == Finish::Eos;
     if ended {
         tokens.pop();
     }

@@ -24,12 +24,15 @@ pub struct AttentionRule {
     /// How many tokens a query sees, itself among them. Mistral 7B, Jiang et al. 2023
     /// (arXiv:2310.06825), §2.
     pub window: Option<usize>,
+    /// Where the first query stands among the keys; the queries are the last positions where this
+    /// is `None`. Keys behind the last query are not seen: a cache may have room there.
+    pub first_query: Option<usize>,
 }
 
 impl AttentionRule {
     /// `scale` alone: every earlier token of the segment is seen.
     pub fn scaled(scale: f64) -> Self {
-        Self { scale: scale as f32, softcap: None, window: None }
+        Self { scale: scale as f32, softcap: None, window: None, first_query: None }
     }
 
     /// The first key that the query at `position` sees.
@@ -46,8 +49,8 @@ impl AttentionRule {
 /// so that packed documents and padding stay apart.
 ///
 /// `q [batch, seq, heads, head_dim]`, `k` and `v [batch, keys, kv_heads, head_dim]`, `segments
-/// [batch, keys]`; with `keys > seq` (a cache) the queries are the last `seq` positions. Result
-/// like `q`. Scores exist for a chunk of queries at a time, forward and backward; the backward pass
+/// [batch, keys]`; with `keys > seq` (a cache) the queries are the last `seq` positions, or those
+/// from the rule's `first_query` on. Result like `q`. Scores exist for a chunk of queries at a time, forward and backward; the backward pass
 /// keeps `q`, `k`, `v`, the result and one number a row (Dao et al. 2022, arXiv:2205.14135, §3.1).
 pub fn attention(
     q: Tensor<4>,
@@ -74,15 +77,23 @@ pub(crate) struct Sizes {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    /// Where the first query stands among the keys.
+    pub offset: usize,
 }
 
 impl Sizes {
-    pub(crate) fn of(q: &impl TensorMetadata, k: &impl TensorMetadata) -> Self {
+    pub(crate) fn of(
+        q: &impl TensorMetadata,
+        k: &impl TensorMetadata,
+        rule: AttentionRule,
+    ) -> Self {
         let [batch, seq, heads, head_dim] = dims::<4>(q);
         let [_, keys, kv_heads, _] = dims::<4>(k);
         assert!(keys >= seq, "attention: {keys} keys for {seq} queries");
         assert_eq!(heads % kv_heads, 0, "attention: heads not a multiple of key heads");
-        Self { batch, seq, keys, heads, kv_heads, head_dim }
+        let offset = rule.first_query.unwrap_or(keys - seq);
+        assert!(offset + seq <= keys, "attention: queries from {offset} on end behind the keys");
+        Self { batch, seq, keys, heads, kv_heads, head_dim, offset }
     }
 
     pub(crate) fn group(&self) -> usize {
@@ -135,8 +146,8 @@ impl<B: Backend> Visibility<B> {
         rows: core::ops::Range<usize>,
         rule: AttentionRule,
     ) -> FloatTensor<B> {
-        let (offset, len) = (sizes.keys - sizes.seq, rows.len());
-        let rows = rows.start + offset..rows.end + offset;
+        let len = rows.len();
+        let rows = rows.start + sizes.offset..rows.end + sizes.offset;
         let capped = |x| B::float_clamp(x, Scalar::from(0.0f32), Scalar::from(1.0f32));
         let query = narrow::<B>(self.positions.clone(), 1, 0, rows.clone());
         let later = B::float_sub(
@@ -183,7 +194,7 @@ pub(crate) fn reference<B: Backend>(
     segments: IntTensor<B>,
     rule: AttentionRule,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let sizes = Sizes::of(&q, &k);
+    let sizes = Sizes::of(&q, &k, rule);
     let visibility = Visibility::<B>::new(segments, &q, sizes);
     let keys_t = B::float_permute(k, &[0, 2, 3, 1]);
     let values = B::float_permute(v, &[0, 2, 1, 3]);
@@ -213,7 +224,7 @@ pub(crate) fn reference_backward<B: Backend>(
     lse: FloatTensor<B>,
     rule: AttentionRule,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let sizes = Sizes::of(&q, &k);
+    let sizes = Sizes::of(&q, &k, rule);
     let Sizes { batch, keys, kv_heads, head_dim, .. } = sizes;
     let visibility = Visibility::<B>::new(segments, &q, sizes);
     let keys_t = B::float_permute(k.clone(), &[0, 2, 3, 1]);

@@ -4,6 +4,7 @@
 //! Tensors of another element type go through the reference bodies.
 
 mod attention;
+mod few_rows;
 mod gated;
 mod gemm;
 mod linear_cross_entropy;
@@ -42,6 +43,14 @@ fn ints(x: &FlexTensor) -> Vec<i64> {
 }
 
 impl LlmOps for Flex {
+    fn project(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        use burn::backend::ops::FloatTensorOps;
+        if is_f32(&[&x, &w]) && few_rows::suits(&x, &w) {
+            return few_rows::project(&x.to_contiguous(), &w);
+        }
+        Self::float_matmul(x, Self::float_transpose(w))
+    }
+
     fn matmul_sum(
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,

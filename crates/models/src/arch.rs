@@ -226,9 +226,10 @@ impl Scales {
             ("attn_logit_softcapping", self.attention_cap),
             ("final_logit_softcapping", self.logits_cap),
         ];
-        scales.into_iter().filter_map(|(key, scale)| Some((key, scale?))).try_for_each(
-            |(key, scale)| positive(key, scale),
-        )
+        scales
+            .into_iter()
+            .filter_map(|(key, scale)| Some((key, scale?)))
+            .try_for_each(|(key, scale)| positive(key, scale))
     }
 }
 

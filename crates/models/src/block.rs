@@ -12,7 +12,7 @@ pub use attention::Attention;
 pub use feed_forward::{ExpertLayer, FeedForward, Mlp};
 
 use crate::arch::{NormKind, Part};
-use crate::cache::LayerCache;
+use crate::cache::{LayerCache, Span};
 
 /// A norm with its gain, and with its bias where the family has one.
 #[derive(Module, Debug)]
@@ -112,15 +112,14 @@ impl Block {
         &self,
         x: Tensor<3>,
         place: &Placement,
-        cache: Option<(&mut LayerCache, usize)>,
+        cache: Option<(&mut LayerCache, Span)>,
     ) -> Tensor<3> {
         let scaled = |y: Tensor<3>| match self.residual_scale {
             1.0 => y,
             scale => y * scale,
         };
-        let attended = self
-            .attention_norms
-            .around(x.clone(), |x| self.attention.forward(x, place, cache));
+        let attended =
+            self.attention_norms.around(x.clone(), |x| self.attention.forward(x, place, cache));
         let x = x + scaled(attended);
         let fed = self.mlp_norms.around(x.clone(), |x| self.mlp.forward(x));
         x + scaled(fed)

@@ -178,6 +178,7 @@ impl<E, F: Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>> Parts<'_, F> {
             scale: arch.attention_scale() as f32,
             softcap: arch.scales.attention_cap.map(|cap| cap as f32),
             window: layer.window,
+            first_query: None,
         };
         Ok(Attention {
             inputs: parts.map(|part| self.projection(slot(part))).collect::<Result<_, E>>()?,
@@ -207,9 +208,8 @@ impl<E, F: Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>> Parts<'_, F> {
     }
 
     fn experts(&self, index: usize, numbers: Experts) -> Result<ExpertLayer, E> {
-        let experts = (0..numbers.count).map(|expert| {
-            self.mlp(|part| Slot::Block(index, Part::Expert(expert, part)))
-        });
+        let experts = (0..numbers.count)
+            .map(|expert| self.mlp(|part| Slot::Block(index, Part::Expert(expert, part))));
         let experts = experts.collect::<Result<_, E>>()?;
         let router = self.table(Slot::Block(index, Part::Router))?;
         Ok(ExpertLayer::new(router, experts, numbers))

@@ -2,96 +2,145 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// One layer's keys and values, `[batch, slots, kv_heads, head_dim]` each.
-///
-/// The newest token stands last; slots in front of the oldest are free.
+/// One layer's keys and values, `[batch, capacity, kv_heads, head_dim]` each, made at the first
+/// token in the type of the computation.
 #[derive(Clone, Debug, Default)]
-pub struct LayerCache {
+pub(crate) struct LayerCache {
     held: Option<(Tensor<4>, Tensor<4>)>,
 }
 
+/// Where the tokens of one forward pass go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// The slot of the first.
+    pub first: usize,
+    /// Slots that are looked at, those of the new tokens among them.
+    pub slots: usize,
+    capacity: usize,
+}
+
 impl LayerCache {
-    /// Adds the new tokens' keys and values and returns those of all `slots`.
+    /// Writes the new tokens' keys and values and returns those of the slots looked at.
     pub(crate) fn extend(
         &mut self,
         k: Tensor<4>,
         v: Tensor<4>,
-        slots: usize,
+        span: Span,
     ) -> (Tensor<4>, Tensor<4>) {
         let (old_k, old_v) = match self.held.take() {
             Some((k, v)) => (Some(k), Some(v)),
             None => (None, None),
         };
-        let (k, v) = (append(old_k, k, slots), append(old_v, v, slots));
+        // Nothing else holds the old tensors, so that they are written in place.
+        let (k, v) = (write(old_k, k, span), write(old_v, v, span));
         self.held = Some((k.clone(), v.clone()));
-        (k, v)
+        let seen = |x: Tensor<4>| {
+            if span.slots == span.capacity { x } else { x.narrow(1, 0, span.slots) }
+        };
+        (seen(k), seen(v))
+    }
+
+    fn select(&self, rows: &Tensor<1, Int>) -> Self {
+        let rows = |x: &Tensor<4>| x.clone().select(0, rows.clone());
+        Self { held: self.held.as_ref().map(|(k, v)| (rows(k), rows(v))) }
     }
 }
 
-/// `new` behind `old`, with free slots in front dropped or added until there are `slots`.
-fn append(old: Option<Tensor<4>>, new: Tensor<4>, slots: usize) -> Tensor<4> {
+/// `new` at its slots of `old`, which grows to the capacity asked for.
+fn write(old: Option<Tensor<4>>, new: Tensor<4>, span: Span) -> Tensor<4> {
     let [batch, added, heads, head_dim] = new.dims();
     let held = old.as_ref().map_or(0, |old| old.dims()[1]);
-    let kept = held.min(slots - added);
-    let mut parts = Vec::new();
-    if kept + added < slots {
-        let shape = [batch, slots - added - kept, heads, head_dim];
-        parts.push(Tensor::zeros(shape, (&new.device(), new.dtype())));
-    }
-    parts.extend(old.map(|old| if kept < held { old.narrow(1, held - kept, kept) } else { old }));
-    parts.push(new);
-    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
+    let room = (held < span.capacity).then(|| {
+        let shape = [batch, span.capacity - held, heads, head_dim];
+        Tensor::zeros(shape, (&new.device(), new.dtype()))
+    });
+    let old = match (old, room) {
+        (Some(old), None) => old,
+        (None, Some(room)) => room,
+        (old, room) => Tensor::cat(old.into_iter().chain(room).collect(), 1),
+    };
+    let last = span.first + added;
+    old.slice_assign([0..batch, span.first..last, 0..heads, 0..head_dim], new)
 }
 
-/// The caches of all layers and the number of tokens each row holds.
+/// The caches of all layers and what each row holds.
 ///
-/// Rows end together: those with fewer tokens have more free slots in front. The number of slots
-/// is a multiple of a given number, so that a device which compiles a kernel for each shape sees
-/// few of them.
+/// Rows end together: those that began with fewer tokens begin at a later slot. The number of
+/// slots looked at is a multiple of a given number, so that a device which compiles a kernel for
+/// each shape sees few of them.
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(crate) layers: Vec<LayerCache>,
-    seen: Vec<usize>,
+    /// The first slot of each row.
+    starts: Vec<usize>,
+    filled: usize,
+    capacity: usize,
     multiple: usize,
 }
 
 impl Cache {
-    /// An empty cache for `n_layers` layers and `batch` rows whose slots come in multiples of
-    /// `multiple`.
-    pub fn new(n_layers: usize, batch: usize, multiple: usize) -> Self {
+    /// An empty cache for `n_layers` layers and `batch` rows, with room for `capacity` tokens
+    /// before it must grow; slots come in multiples of `multiple`.
+    pub fn new(n_layers: usize, batch: usize, capacity: usize, multiple: usize) -> Self {
+        let multiple = multiple.max(1);
         Self {
             layers: vec![LayerCache::default(); n_layers],
-            seen: vec![0; batch],
-            multiple: multiple.max(1),
+            starts: vec![0; batch],
+            filled: 0,
+            capacity: capacity.next_multiple_of(multiple),
+            multiple,
         }
     }
 
     /// Tokens held of each row.
-    pub fn seen(&self) -> &[usize] {
-        &self.seen
+    pub fn seen(&self) -> Vec<usize> {
+        self.starts.iter().map(|start| self.filled - start).collect()
     }
 
-    /// Slots once `added` more tokens of each row have come.
-    pub(crate) fn slots_with(&self, added: &[usize]) -> usize {
-        let tokens = self.seen.iter().zip(added).map(|(seen, added)| seen + added);
-        tokens.max().unwrap_or(0).next_multiple_of(self.multiple)
-    }
-
-    /// Counts the tokens that have come.
-    pub(crate) fn advance(&mut self, added: &[usize]) {
-        for (seen, added) in self.seen.iter_mut().zip(added) {
-            *seen += added;
+    /// A cache of these rows of it, in this order and as often as they are named.
+    #[must_use]
+    pub fn select(&self, rows: &[usize], device: &Device) -> Self {
+        let indices: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let indices = Tensor::from_data(TensorData::new(indices, [rows.len()]), device);
+        Self {
+            layers: self.layers.iter().map(|layer| layer.select(&indices)).collect(),
+            starts: rows.iter().map(|&row| self.starts[row]).collect(),
+            ..*self
         }
     }
 
-    /// Segments of the slots once `added` tokens have come: 0 for free ones. `[batch, slots]`.
-    pub(crate) fn segments_with(&self, added: &[usize], device: &Device) -> Tensor<2, Int> {
-        let slots = self.slots_with(added);
-        let rows = self.seen.iter().zip(added).flat_map(|(seen, added)| {
-            let tokens = seen + added;
-            (0..slots).map(move |slot| i32::from(slot >= slots - tokens))
+    /// Whether it holds no token.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Makes room for rows of `added` tokens and returns their places.
+    ///
+    /// The rows that start a cache are padded in front to one length, a multiple.
+    pub(crate) fn admit(&mut self, added: &[usize]) -> (usize, Span) {
+        let longest = added.iter().copied().max().unwrap_or(0);
+        let seq = match self.is_empty() {
+            true => longest.next_multiple_of(self.multiple),
+            false => longest,
+        };
+        if self.is_empty() {
+            self.starts = added.iter().map(|added| seq - added).collect();
+        }
+        let first = self.filled;
+        self.filled += seq;
+        let slots = self.filled.next_multiple_of(self.multiple);
+        if slots > self.capacity {
+            self.capacity = slots.max(2 * self.capacity);
+        }
+        (seq, Span { first, slots, capacity: self.capacity })
+    }
+
+    /// Segments of `slots` slots: 0 for free ones. `[batch, slots]`.
+    pub(crate) fn segments(&self, slots: usize, device: &Device) -> Tensor<2, Int> {
+        let rows = self.starts.iter().flat_map(|&start| {
+            (0..slots).map(move |slot| i32::from(slot >= start && slot < self.filled))
         });
-        let shape = [self.seen.len(), slots];
+        let shape = [self.starts.len(), slots];
         Tensor::from_data(TensorData::new(rows.collect::<Vec<i32>>(), shape), device)
     }
 }

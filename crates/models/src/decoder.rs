@@ -71,6 +71,11 @@ impl Decoder {
         &self.arch
     }
 
+    /// The device that its weights are on.
+    pub fn device(&self) -> Device {
+        self.model.norm.weight().device()
+    }
+
     /// Hidden states after the last norm of `rows` of tokens that follow what `cache` holds:
     /// `[batch, seq, hidden]`, those of each row's new tokens last.
     ///
@@ -81,29 +86,28 @@ impl Decoder {
     /// If there are not as many rows as the cache has, or rows that follow others differ in length.
     pub fn hidden_cached(&self, rows: &[&[u32]], cache: &mut Cache) -> Tensor<3> {
         let added: Vec<usize> = rows.iter().map(|row| row.len()).collect();
-        assert_eq!(added.len(), cache.seen().len(), "rows of tokens and rows of the cache");
-        let starts = cache.seen().iter().all(|&seen| seen == 0);
-        assert!(starts || added.iter().all(|&len| len == added[0]), "rows differ in length");
-        let device = self.model.norm.weight().device();
-        let slots = cache.slots_with(&added);
-        let seq = if starts { slots } else { added[0] };
+        let seen = cache.seen();
+        assert_eq!(added.len(), seen.len(), "rows of tokens and rows of the cache");
+        let equal = added.iter().all(|&len| len == added[0]);
+        assert!(cache.is_empty() || equal, "rows differ in length");
+        let device = self.device();
+        let (seq, span) = cache.admit(&added);
         let padding = |row: &[u32]| repeat_n(0, seq - row.len());
         let ids: Vec<i32> = rows
             .iter()
             .flat_map(|row| padding(row).chain(row.iter().map(|&token| token as i32)))
             .collect();
-        let positions = rows.iter().zip(cache.seen()).map(|(row, &seen)| {
+        let positions = rows.iter().zip(&seen).map(|(row, &seen)| {
             let new = (seen..seen + row.len()).map(|position| position as u32);
             padding(row).map(|_| 0).chain(new).collect()
         });
         let positions: Vec<Vec<u32>> = positions.collect();
-        let place = self.placement(&positions, cache.segments_with(&added, &device));
+        let place = self.placement(&positions, cache.segments(span.slots, &device));
         let ids = Tensor::from_data(TensorData::new(ids, [rows.len(), seq]), &device);
         let mut x = self.embedded(ids, &positions);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
-            x = block.forward(x, &place, Some((layer, slots)));
+            x = block.forward(x, &place, Some((layer, span)));
         }
-        cache.advance(&added);
         self.model.norm.forward(x)
     }
 
@@ -155,10 +159,9 @@ impl Decoder {
     }
 
     fn placement(&self, positions: &[Vec<u32>], segments: Tensor<2, Int>) -> Placement {
-        let device = self.model.norm.weight().device().inner();
-        let table = |rope: &Option<RopeSpec>| {
-            rope.as_ref().map(|rope| rotations(rope, positions, &device))
-        };
+        let device = self.device().inner();
+        let table =
+            |rope: &Option<RopeSpec>| rope.as_ref().map(|rope| rotations(rope, positions, &device));
         let (rope, local_rope) = (table(&self.arch.rope), table(&self.arch.local_rope));
         Placement { segments, rope, local_rope }
     }
@@ -186,7 +189,8 @@ impl Decoder {
         self,
         mut map: impl FnMut(&str, Projection) -> Result<Projection, E>,
     ) -> Result<Self, E> {
-        let Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, arch } = self;
+        let Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, arch } =
+            self;
         let family = arch.family;
         let layers = layers.into_iter().enumerate().map(|(index, block)| {
             block.try_map(|part, it| map(&family.name(Slot::Block(index, part)), it))
@@ -201,7 +205,7 @@ impl Decoder {
     /// # Errors
     /// As [`LoraConfig::init`] and [`rekindle_peft_core::Targets::select`].
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, PeftError> {
-        let device = self.model.norm.weight().device();
+        let device = self.device();
         self.with_adapters(config, |name, dims| config.init(dims, seed, name, &device))
     }
 
@@ -320,14 +324,5 @@ impl CausalLm for Decoder {
 
     fn logit_cap(&self) -> Option<f64> {
         self.arch.scales.logits_cap
-    }
-}
-
-impl Decoder {
-    /// Scores of the next token after the last position: `[batch, vocab]`.
-    pub(crate) fn last_logits(&self, hidden: Tensor<3>) -> Tensor<2> {
-        let [batch, seq, width] = hidden.dims();
-        let last = hidden.slice([0..batch, seq - 1..seq, 0..width]).reshape([batch, width]);
-        self.read_out(last)
     }
 }

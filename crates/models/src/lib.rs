@@ -26,5 +26,5 @@ pub use cache::Cache;
 pub use causal_lm::CausalLm;
 pub use decoder::{Decoder, MergedTensor};
 pub use error::ModelError;
-pub use generate::Stop;
+pub use generate::{Finish, Generated, Generation, Sampling, Step};
 pub use load::{ModelFiles, WeightSource};

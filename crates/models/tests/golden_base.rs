@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rekindle_models::load::open;
-use rekindle_models::{CausalLm, Decoder, Stop};
+use rekindle_models::{CausalLm, Decoder, Generation};
 use rekindle_testkit::{Golden, assert_close};
 
 fn folder() -> PathBuf {
@@ -37,8 +37,8 @@ fn generation_with_a_cache_repeats_the_choice_without_one() {
     let device = Device::flex();
     let model = decoder(&device);
     let prompt = vec![1, 5, 9, 33];
-    let stop = Stop { eos: Vec::new(), max_new_tokens: 6 };
-    let generated = model.generate_greedy(&prompt, &stop, |_| true);
+    let greedy = Generation::greedy(Vec::new(), 6);
+    let generated = model.generate(&[&prompt], &greedy, |_| true).remove(0).tokens;
     assert_eq!(generated.len(), 6);
     let mut text: Vec<i32> = prompt.iter().map(|&id| id as i32).collect();
     for token in generated {

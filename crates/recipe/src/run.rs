@@ -15,7 +15,7 @@ use rekindle_align::{Sft, SftSource};
 use rekindle_data::{Loader, Padding};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
-use rekindle_models::{Decoder, Stop};
+use rekindle_models::{Decoder, Generation};
 use rekindle_train::{Ended, StepSource, TrainError, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ struct Loaded {
     text: TextSide,
     dataset: Dataset,
     policy: Decoder,
-    stop: Stop,
+    generation: Generation,
     padding: Padding,
     /// The plain device, where batches and evaluations live.
     device: Device,
@@ -218,9 +218,9 @@ fn load(plan: &Plan, model: &OpenModel, rows: Rows, device: &Device) -> Result<L
         Some(config) => decoder.with_lora(&config, recipe.seed)?,
         None => decoder,
     };
-    let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens: recipe.eval.max_new_tokens };
+    let generation = Generation::greedy(text.stop_ids.clone(), recipe.eval.max_new_tokens);
     let padding = Padding::new(&text.tokenizer, length_multiple(device));
-    Ok(Loaded { text, dataset, policy, stop, padding, device: device.clone().inner() })
+    Ok(Loaded { text, dataset, policy, generation, padding, device: device.clone().inner() })
 }
 
 /// The rows of `plan` as samples, rendered with the tokenizer and the template of `text`.
@@ -291,11 +291,13 @@ fn announce(
 }
 
 fn measure(model: &Decoder, loaded: &Loaded) -> Result<Measured, RunError> {
-    let Loaded { text, dataset, stop, padding, device, .. } = loaded;
+    let Loaded { text, dataset, generation, padding, device, .. } = loaded;
     let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *padding, device);
     let answers = match dataset.questions.as_slice() {
         [] => None,
-        questions => Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, stop)?),
+        questions => {
+            Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, generation)?)
+        }
     };
     Ok(Measured { loss, answers })
 }

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, Write};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use rekindle_data::{Message, Role, TooLong};
-use rekindle_models::{Decoder, Stop};
+use rekindle_data::{Message, Role, StopTexts, TooLong};
+use rekindle_models::Decoder;
 use rekindle_recipe::{RunError, TextSide};
 
 use super::Which;
+use super::sampling::SamplingArgs;
 use crate::device;
 
 /// Arguments of `rekindle chat`.
@@ -22,9 +23,8 @@ pub struct Arguments {
     /// Instructions that stand above the conversation.
     #[arg(long)]
     system: Option<String>,
-    /// Longest answer in tokens.
-    #[arg(long, default_value_t = 256)]
-    max_new_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Where to compute.
     #[arg(long, default_value = "auto", help = format!("Where to compute: {}", device::HELP))]
     device: String,
@@ -37,10 +37,11 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let model = ready.tuned.as_ref().map_or(&ready.base, |(model, _)| model);
     let system = arguments.system.iter().map(|text| Message::new(Role::System, text.clone()));
     let mut messages: Vec<Message> = system.collect();
-    let max = arguments.max_new_tokens;
+    let how = &arguments.sampling;
+    how.generation(Vec::new())?;
     if let Some(prompt) = &arguments.prompt {
         messages.push(Message::new(Role::User, prompt.clone()));
-        answer(model, &ready.text, &messages, max, &mut std::io::stdout())?;
+        answer(model, &ready.text, &messages, how, &mut std::io::stdout())?;
         println!();
         return Ok(0);
     }
@@ -52,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
             "/exit" => break,
             text => messages.push(Message::new(Role::User, text)),
         }
-        let given = answer(model, &ready.text, &messages, max, &mut std::io::stdout())?;
+        let given = answer(model, &ready.text, &messages, how, &mut std::io::stdout())?;
         println!();
         messages.push(Message::new(Role::Assistant, given));
     }
@@ -73,35 +74,58 @@ pub fn answer(
     model: &Decoder,
     text: &TextSide,
     messages: &[Message],
-    max_new_tokens: usize,
+    how: &SamplingArgs,
     out: &mut dyn Write,
 ) -> Result<String> {
-    let renderer = text.renderer(model.arch().max_positions, TooLong::Truncate);
+    let context = model.arch().context_length();
+    let prompt = prompt(text, messages, context)?;
+    let generation = how.generation(text.stop_ids.clone())?;
+    let mut stream = text.tokenizer.stream(true);
+    let mut stops = StopTexts::new(&how.stop);
+    let (mut given, mut failure) = (String::new(), None);
+    // A closed pipe ends the answer quietly.
+    let mut write = |piece: String| {
+        given.push_str(&piece);
+        out.write_all(piece.as_bytes()).and_then(|()| out.flush()).is_ok()
+    };
+    model.generate(&[&prompt], &generation, |step| match stream.push(step.token) {
+        Ok(None) => true,
+        Ok(Some(piece)) => write(stops.push(&piece)) && !stops.found(),
+        Err(error) => {
+            failure = Some(error);
+            false
+        }
+    });
+    if let Some(error) = failure {
+        return Err(RunError::from(error).into());
+    }
+    if !stops.found() {
+        let rest = stream.finish().map_err(RunError::from)?.unwrap_or_default();
+        write(stops.push(&rest));
+        write(stops.finish());
+    }
+    Ok(given)
+}
+
+/// The tokens that the answer follows.
+fn prompt(text: &TextSide, messages: &[Message], context: usize) -> Result<Vec<u32>> {
     // A model without a template is continued as it stands.
     let prompt = match (&text.template, messages) {
         (None, [only]) => text
             .tokenizer
             .encode(&only.content, rekindle_data::Specials::Plain)
             .map_err(RunError::from)?,
-        _ => renderer.prompt(messages).map_err(RunError::from)?,
+        _ => {
+            let renderer = text.renderer(context, TooLong::Truncate);
+            renderer.prompt(messages).map_err(RunError::from)?
+        }
     };
-    let stop = Stop { eos: text.stop_ids.clone(), max_new_tokens };
-    let mut stream = text.tokenizer.stream(true);
-    let (mut given, mut failure) = (String::new(), None);
-    model.generate_greedy(&prompt, &stop, |token| match stream.push(token) {
-        Ok(None) => true,
-        Ok(Some(piece)) => {
-            given.push_str(&piece);
-            // A closed pipe ends the answer quietly.
-            out.write_all(piece.as_bytes()).and_then(|()| out.flush()).is_ok()
-        }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
-    });
-    match failure {
-        Some(error) => Err(RunError::from(error).into()),
-        None => Ok(given),
+    if prompt.len() >= context {
+        bail!(
+            "the conversation is {} tokens long, and the model's context has {context}; make it \
+             shorter",
+            prompt.len()
+        );
     }
+    Ok(prompt)
 }

@@ -9,6 +9,7 @@ use rekindle_recipe::demo;
 use rekindle_recipe::events::Status;
 use rekindle_recipe::{Plan, Recipe, RunError, RunOptions};
 
+use super::sampling::SamplingArgs;
 use super::{Which, chat, train};
 use crate::device;
 use crate::progress::Progress;
@@ -56,7 +57,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     for answer in answers.step_by(40).take(3) {
         println!("> {}", answer.question);
         let asked = [Message::new(Role::User, answer.question.clone())];
-        chat::answer(tuned, &ready.text, &asked, 24, &mut std::io::stdout())?;
+        let how = SamplingArgs::greedy(24);
+        chat::answer(tuned, &ready.text, &asked, &how, &mut std::io::stdout())?;
         println!();
     }
     train::table(&summary);

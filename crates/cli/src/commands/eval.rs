@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use rekindle_data::Padding;
 use rekindle_kernels::length_multiple;
-use rekindle_models::{Decoder, Stop};
+use rekindle_models::{Decoder, Generation};
 use rekindle_recipe::dataset::Rows;
 use rekindle_recipe::recipe::{DataSection, OnBadRow, RowFormat};
 use rekindle_recipe::run::{EVAL_ROWS, report};
@@ -48,13 +48,13 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let renderer = ready.text.renderer(section.max_tokens, rekindle_data::TooLong::Truncate);
     let dataset = rows.render(&section, &renderer, arguments.generate)?;
     let padding = Padding::new(&ready.text.tokenizer, length_multiple(&device));
-    let stop = Stop { eos: ready.text.stop_ids.clone(), max_new_tokens: arguments.max_new_tokens };
+    let greedy = Generation::greedy(ready.text.stop_ids.clone(), arguments.max_new_tokens);
     let measure = |model: &Decoder| -> Result<Measured> {
         let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, padding, &device);
         let answers = match dataset.questions.as_slice() {
             [] => None,
             questions => Some(
-                rekindle_eval::exact_match(model, &ready.text.tokenizer, questions, &stop)
+                rekindle_eval::exact_match(model, &ready.text.tokenizer, questions, &greedy)
                     .map_err(RunError::from)?,
             ),
         };

@@ -47,8 +47,7 @@ pub(super) fn attention<B: LlmOps, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let prep = Attention.prepare::<C>([q.node(), k.node(), v.node()]).compute_bound().stateful();
     let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
-    let (out, lse) =
-        B::attention_forward(q.clone(), k.clone(), v.clone(), segments.clone(), rule);
+    let (out, lse) = B::attention_forward(q.clone(), k.clone(), v.clone(), segments.clone(), rule);
     match prep {
         OpsKind::Tracked(prep) => {
             let state = State { q, k, v, segments, out: out.clone(), lse, rule };

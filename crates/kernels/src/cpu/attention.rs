@@ -1,5 +1,7 @@
 //! Attention, one task for each sequence and key head, a block of queries at a time.
 
+mod decode;
+
 use core::ops::Range;
 
 use burn_flex::FlexTensor;
@@ -40,12 +42,7 @@ struct Task<'a> {
 
 impl Task<'_> {
     /// Rows `rows` of head `head` of a `[batch, seq, heads, head_dim]` slice.
-    fn queries<'x>(
-        &self,
-        x: &'x [f32],
-        group: usize,
-        rows: &Range<usize>,
-    ) -> Matrix<'x> {
+    fn queries<'x>(&self, x: &'x [f32], group: usize, rows: &Range<usize>) -> Matrix<'x> {
         let Sizes { seq, heads, head_dim, .. } = self.sizes;
         let head = self.kv_head * self.sizes.group() + group;
         let start = ((self.batch * seq + rows.start) * heads + head) * head_dim;
@@ -61,12 +58,16 @@ impl Task<'_> {
 
     /// Blocks of queries with all keys that one of them may see.
     fn blocks(&self) -> impl Iterator<Item = Block> {
-        let (seq, offset) = (self.sizes.seq, self.sizes.keys - self.sizes.seq);
+        let Sizes { seq, offset, .. } = self.sizes;
         let rule = self.rule;
         (0..self.sizes.group()).flat_map(move |group| {
             (0..seq).step_by(BLOCK).map(move |start| {
                 let end = (start + BLOCK).min(seq);
-                Block { group, rows: start..end, keys: rule.first_key(offset + start)..offset + end }
+                Block {
+                    group,
+                    rows: start..end,
+                    keys: rule.first_key(offset + start)..offset + end,
+                }
             })
         })
     }
@@ -80,7 +81,7 @@ impl Task<'_> {
                 || scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap)),
             );
         }
-        let offset = self.sizes.keys - self.sizes.seq;
+        let offset = self.sizes.offset;
         let segments = &self.segments[self.batch * self.sizes.keys..][..self.sizes.keys];
         for (row, scores) in block.rows.clone().zip(scores.chunks_exact_mut(block.keys.len())) {
             let position = row + offset;
@@ -101,12 +102,7 @@ fn tasks(sizes: Sizes) -> usize {
     sizes.batch * sizes.kv_heads
 }
 
-fn task<'a>(
-    sizes: Sizes,
-    index: usize,
-    segments: &'a [i64],
-    rule: AttentionRule,
-) -> Task<'a> {
+fn task<'a>(sizes: Sizes, index: usize, segments: &'a [i64], rule: AttentionRule) -> Task<'a> {
     let (batch, kv_head) = (index / sizes.kv_heads, index % sizes.kv_heads);
     Task { sizes, batch, kv_head, segments, rule }
 }
@@ -132,7 +128,10 @@ pub(super) fn forward(
     segments: &[i64],
     rule: AttentionRule,
 ) -> (FlexTensor, FlexTensor) {
-    let sizes = Sizes::of(q, k);
+    let sizes = Sizes::of(q, k, rule);
+    if sizes.seq == 1 {
+        return decode::forward(q, k, v, segments, sizes, rule);
+    }
     let Sizes { batch, seq, heads, head_dim, .. } = sizes;
     let (q, k, v) = (q.to_contiguous(), k.to_contiguous(), v.to_contiguous());
     let (q, k, v) = (floats(&q), floats(&k), floats(&v));
@@ -182,8 +181,8 @@ pub(super) fn backward(
     segments: &[i64],
     rule: AttentionRule,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let sizes = Sizes::of(saved.q, saved.k);
-    let Sizes { batch, seq, keys, heads, kv_heads, head_dim } = sizes;
+    let sizes = Sizes::of(saved.q, saved.k, rule);
+    let Sizes { batch, seq, keys, heads, kv_heads, head_dim, .. } = sizes;
     let contiguous =
         [grad, saved.q, saved.k, saved.v, saved.out, saved.lse].map(|x| x.to_contiguous());
     let [grad, q, k, v, out, lse] = contiguous.each_ref().map(floats);

@@ -20,7 +20,8 @@ struct Case {
     rule: AttentionRule,
 }
 
-const PLAIN: AttentionRule = AttentionRule { scale: 0.6, softcap: None, window: None };
+const PLAIN: AttentionRule =
+    AttentionRule { scale: 0.6, softcap: None, window: None, first_query: None };
 
 impl Case {
     fn inputs(&self) -> [Vec<f32>; 3] {
@@ -70,7 +71,8 @@ impl Case {
     fn mask(&self) -> Vec<f32> {
         let mut mask = Vec::new();
         for row in self.segments.chunks_exact(self.keys) {
-            for query in self.keys - self.seq..self.keys {
+            let first = self.rule.first_query.unwrap_or(self.keys - self.seq);
+            for query in first..first + self.seq {
                 let near = |key| self.rule.window.is_none_or(|window| query - key < window);
                 let sees = |key| key <= query && near(key) && row[key] == row[query];
                 mask.extend((0..self.keys).map(|key| if sees(key) { 0.0 } else { -1e9 }));
@@ -160,6 +162,15 @@ fn attention_agrees_across_chunks_with_a_window_and_a_cap() {
         let segments = (0..290).map(|at| 1 + i64::from(at > 140)).collect();
         let case = Case { seq: 261, segments, head_dim: 8, rule, ..one_segment(1, 290, 4, 2) };
         assert_agrees(|v| case.fused(v), |v| case.plain(v), &case.inputs(), 1e-5);
+    }
+}
+
+#[test]
+fn queries_amid_the_keys_see_nothing_behind_themselves() {
+    for seq in [1, 3] {
+        let rule = AttentionRule { first_query: Some(4), window: Some(6), ..PLAIN };
+        let segments = vec![0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+        Case { seq, keys: 9, rule, segments, ..one_segment(2, 9, 4, 2) }.check(3e-2);
     }
 }
 

@@ -69,7 +69,9 @@ fn rope_on_a_permuted_input_agrees() {
 fn rope_of_a_part_of_each_head_agrees() {
     let rows = [vec![3, 1, 4]];
     for half in [1, 2] {
-        let table = |x: &Tensor<1>| RopeTable::new(&rows, &[FREQUENCIES[..half].to_vec()], 1.0, &x.device());
+        let table = |x: &Tensor<1>| {
+            RopeTable::new(&rows, &[FREQUENCIES[..half].to_vec()], 1.0, &x.device())
+        };
         let x = |x: &Tensor<1>| x.clone().reshape([2, 3, HEADS, HEAD_DIM]);
         check(
             |v| rope(x(&v[0]), &table(&v[0])).flatten(0, 3),

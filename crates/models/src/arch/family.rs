@@ -201,9 +201,7 @@ impl Family {
             Self::Gemma3 => Wiring { qk_norm: QkNorm::Heads, ..GEMMA },
             Self::Phi3 => Wiring { fused: true, ..LLAMA },
             Self::Gpt2 => GPT2,
-            Self::Olmo2 => {
-                Wiring { place: NormPlace::After, qk_norm: QkNorm::Whole, ..LLAMA }
-            }
+            Self::Olmo2 => Wiring { place: NormPlace::After, qk_norm: QkNorm::Whole, ..LLAMA },
         }
     }
 

@@ -58,7 +58,11 @@ impl Arch {
         let other = meta.whole("attention.value_length")?.filter(|&length| length != head_dim);
         if let Some(other) = other {
             let wanted = format!("{head_dim}, the width of a head");
-            return Err(unsupported(&meta.key("attention.value_length"), other.to_string(), &wanted));
+            return Err(unsupported(
+                &meta.key("attention.value_length"),
+                other.to_string(),
+                &wanted,
+            ));
         }
         Ok(arch)
     }
@@ -243,11 +247,7 @@ fn shortest(value: f32) -> f64 {
 /// GGUF keeps only the outcome; all released Llama 3 models share every setting but the factor,
 /// which the lowest frequency shows. Other divisors are kept as they are, as LongRoPE's that do
 /// not depend on the text's length.
-fn llama3_from(
-    divisors: &[f32],
-    rope: &RopeSpec,
-    max_positions: usize,
-) -> RopeScaling {
+fn llama3_from(divisors: &[f32], rope: &RopeSpec, max_positions: usize) -> RopeScaling {
     let factor = divisors.iter().copied().fold(1.0, f32::max);
     let scaling = RopeScaling::Llama3 {
         factor: f64::from(factor),
@@ -255,8 +255,7 @@ fn llama3_from(
         high_freq_factor: 4.0,
         original_max_positions: 8192,
     };
-    let frequencies =
-        |scaling| RopeSpec { scaling, ..rope.clone() }.inverse_frequencies(0);
+    let frequencies = |scaling| RopeSpec { scaling, ..rope.clone() }.inverse_frequencies(0);
     let plain = frequencies(RopeScaling::None);
     let stretched = frequencies(scaling.clone());
     let fits = divisors.len() == plain.len()

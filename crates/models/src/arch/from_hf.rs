@@ -9,9 +9,7 @@ mod rope;
 use serde_json::Value;
 
 use super::keys::{Keys, unsupported};
-use super::{
-    Arch, Experts, Family, Layer, MOST_LAYERS, Scales, Wiring, out_of_range, within,
-};
+use super::{Arch, Experts, Family, Layer, MOST_LAYERS, Scales, Wiring, out_of_range, within};
 use crate::error::ModelError;
 use rekindle_kernels::Activation;
 

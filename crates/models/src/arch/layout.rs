@@ -41,7 +41,11 @@ impl Arch {
         let slot = |part| Slot::Block(index, part);
         let Some(experts) = self.experts_of(index) else {
             return maps(self.intermediate)
-                .map(|(part, shape)| Entry { slot: slot(Part::Mlp(part)), shape, bias: self.mlp_bias })
+                .map(|(part, shape)| Entry {
+                    slot: slot(Part::Mlp(part)),
+                    shape,
+                    bias: self.mlp_bias,
+                })
                 .collect();
         };
         let table = Shape::Table([experts.count, self.hidden]);
@@ -81,12 +85,9 @@ impl Arch {
         match self.family.wiring().place {
             NormPlace::Before => &[Part::AttentionNorm, Part::MlpNorm],
             NormPlace::After => &[Part::AttentionPostNorm, Part::MlpPostNorm],
-            NormPlace::Around => &[
-                Part::AttentionNorm,
-                Part::AttentionPostNorm,
-                Part::MlpNorm,
-                Part::MlpPostNorm,
-            ],
+            NormPlace::Around => {
+                &[Part::AttentionNorm, Part::AttentionPostNorm, Part::MlpNorm, Part::MlpPostNorm]
+            }
         }
     }
 
@@ -122,9 +123,8 @@ impl Arch {
 
     /// Every module with weights, in the order of the model; a tied head is left out.
     pub fn entries(&self) -> Vec<Entry> {
-        let table = |slot, rows| {
-            Entry { slot, shape: Shape::Table([rows, self.hidden]), bias: false }
-        };
+        let table =
+            |slot, rows| Entry { slot, shape: Shape::Table([rows, self.hidden]), bias: false };
         let norm = |slot| Entry {
             slot,
             shape: Shape::Gain(self.hidden),

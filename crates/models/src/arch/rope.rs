@@ -224,8 +224,7 @@ impl Yarn {
     fn ramp(&self, theta: f64, dims: usize) -> impl Iterator<Item = f64> + use<> {
         let original = self.original_max_positions as f64;
         // The pair that turns `turns` times within the original context.
-        let pair =
-            |turns: f64| dims as f64 * (original / (turns * TAU)).ln() / (2.0 * theta.ln());
+        let pair = |turns: f64| dims as f64 * (original / (turns * TAU)).ln() / (2.0 * theta.ln());
         let (low, high) = (pair(self.beta_fast), pair(self.beta_slow));
         let (low, high) = if self.truncate { (low.floor(), high.ceil()) } else { (low, high) };
         let (low, mut high) = (low.max(0.0), high.min(dims as f64 - 1.0));

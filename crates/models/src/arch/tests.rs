@@ -133,8 +133,7 @@ fn biases_have_one_number_a_row() {
 
 #[test]
 fn llama3_keeps_high_frequencies_and_divides_low_ones() {
-    let spec =
-        |scaling| RopeSpec { theta: 500_000.0, dims: 128, scaling }.inverse_frequencies(1);
+    let spec = |scaling| RopeSpec { theta: 500_000.0, dims: 128, scaling }.inverse_frequencies(1);
     let plain = spec(RopeScaling::None);
     let stretched = spec(RopeScaling::Llama3 {
         factor: 8.0,

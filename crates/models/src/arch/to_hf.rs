@@ -95,7 +95,9 @@ impl Arch {
         let types: Vec<&str> =
             self.layers.iter().map(|layer| kind(layer.window.is_some())).collect();
         match self.family {
-            Family::Mistral | Family::Mixtral | Family::Phi3 => set("sliding_window", json!(window)),
+            Family::Mistral | Family::Mixtral | Family::Phi3 => {
+                set("sliding_window", json!(window))
+            }
             Family::Gemma2 | Family::Gemma3 => {
                 // Without a window the listed kinds would have none to refer to.
                 set("sliding_window", json!(window));

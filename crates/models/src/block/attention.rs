@@ -7,7 +7,7 @@ use rekindle_peft_core::Projection;
 
 use super::{Norm, Placement};
 use crate::arch::Part;
-use crate::cache::LayerCache;
+use crate::cache::{LayerCache, Span};
 
 /// Which table a block's queries and keys are rotated by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         place: &Placement,
-        cache: Option<(&mut LayerCache, usize)>,
+        cache: Option<(&mut LayerCache, Span)>,
     ) -> Tensor<3> {
         let [batch, seq, _] = x.dims();
         let AttentionShape { heads, head_dim, rule, rotation, .. } = self.shape;
@@ -71,10 +71,12 @@ impl Attention {
         let q = self.turned(q, &self.q_norm, table);
         let k = self.turned(k, &self.k_norm, table);
         let v = self.split(v);
+        let first_query = cache.as_ref().map(|(_, span)| span.first);
         let (k, v) = match cache {
-            Some((cache, slots)) => cache.extend(k, v, slots),
+            Some((cache, span)) => cache.extend(k, v, span),
             None => (k, v),
         };
+        let rule = AttentionRule { first_query, ..rule };
         let y = kernels::attention(q, k, v, place.segments.clone(), rule);
         self.output.forward(y.reshape([batch, seq, heads * head_dim]))
     }

@@ -178,9 +178,10 @@ impl FeedForward {
         match self {
             Self::Dense(mlp) => mlp.try_map(|part, it| map(Part::Mlp(part), it)).map(Self::Dense),
             Self::Experts(ExpertLayer { router, experts, numbers }) => {
-                let experts = experts.into_iter().enumerate().map(|(index, mlp)| {
-                    mlp.try_map(|part, it| map(Part::Expert(index, part), it))
-                });
+                let experts = experts
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, mlp)| mlp.try_map(|part, it| map(Part::Expert(index, part), it)));
                 let experts = experts.collect::<Result<_, E>>()?;
                 Ok(Self::Experts(ExpertLayer { router, experts, numbers }))
             }

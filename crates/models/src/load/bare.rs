@@ -33,7 +33,8 @@ impl Prefixed<'_> {
 impl WeightSource for Prefixed<'_> {
     fn names(&self) -> Vec<String> {
         let outside = |name: &str| name.starts_with("lm_head.") || name.starts_with("score.");
-        let renamed = |name: String| if outside(&name) { name } else { self.prefix.clone() + &name };
+        let renamed =
+            |name: String| if outside(&name) { name } else { self.prefix.clone() + &name };
         self.source.names().into_iter().map(renamed).collect()
     }
 

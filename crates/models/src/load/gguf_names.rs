@@ -11,7 +11,8 @@ pub(super) fn hf_name(family: Family, name: &str) -> Option<String> {
     if TABLES.contains(&name) {
         return None;
     }
-    let known = name.rsplit_once('.').and_then(|(module, kind)| Some((slot(family, module)?, kind)));
+    let known =
+        name.rsplit_once('.').and_then(|(module, kind)| Some((slot(family, module)?, kind)));
     match known {
         None => Some(name.to_owned()),
         Some((slot, kind)) => Some(format!("{}.{kind}", family.name(slot))),
