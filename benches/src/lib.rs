@@ -8,6 +8,7 @@
 #[path = "../../crates/cli/src/device.rs"]
 pub mod device;
 pub mod flops;
+pub mod report;
 pub mod shape;
 pub mod workload;
 

@@ -1,9 +1,8 @@
 //! Times whole training steps and prints one line of JSON.
 
-use std::fs;
-
 use anyhow::Result;
 use clap::Parser;
+use rekindle_benches::report::{median, peak_rss_gib, rounded};
 use rekindle_benches::{Flops, Method, Shape, Workload, device};
 use rekindle_peft_core::LoraConfig;
 use rekindle_train::StepReport;
@@ -75,37 +74,4 @@ fn result(args: &Args, reports: &[StepReport]) -> Value {
         "loss_last": last.loss,
         "grad_norm_last": last.grad_norm,
     })
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        0 => (values[middle - 1] + values[middle]) / 2.0,
-        _ => values[middle],
-    }
-}
-
-fn rounded(value: f64, digits: i32) -> f64 {
-    let factor = 10f64.powi(digits);
-    (value * factor).round() / factor
-}
-
-/// Most memory that the process ever held, in GiB; `None` where the system does not tell.
-fn peak_rss_gib() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / f64::from(1 << 20))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_count_lies_between_the_middle_two() {
-        assert_eq!(median(vec![4.0, 1.0, 3.0]), 3.0);
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
-    }
 }

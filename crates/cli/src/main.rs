@@ -45,7 +45,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    match rekindle_kernels::on_compute_threads(|| run(command)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => progress::report(&error),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
@@ -55,9 +63,5 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => progress::report(&error),
     }
 }

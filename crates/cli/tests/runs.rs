@@ -66,6 +66,19 @@ impl Background {
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
+    /// Stops the process and waits until all of its threads stand still.
+    fn hold(&self) {
+        self.signal("-STOP");
+        let id = self.0.id().to_string();
+        let stands = || {
+            let state = Command::new("ps").args(["-o", "state=", "-p", &id]).output().unwrap();
+            state.stdout.first() == Some(&b'T')
+        };
+        while !stands() {
+            sleep(Duration::from_millis(5));
+        }
+    }
+
     fn code(mut self) -> Option<i32> {
         self.0.wait().unwrap().code()
     }
@@ -117,7 +130,7 @@ fn a_run_in_progress_is_locked_and_a_terminated_one_can_be_finished() {
     let steps_300 = ["--set", "train.max_steps=300"];
     let first = Background::start(&world, &steps_300, 3);
     // Held still, so that it cannot end before the others have met its lock.
-    first.signal("-STOP");
+    first.hold();
     let id = first.0.id().to_string();
     let before = world.files("run");
     for how in ["--resume", "--overwrite"] {

@@ -5,7 +5,7 @@ use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata};
 use burn::tensor::{FloatDType, Int, IntDType, Shape, Tensor};
 
 use crate::ops::LlmOps;
-use crate::primitive::{cap, dims, log_sum_exp, narrow, reshape, scale};
+use crate::primitive::{cap, dims, log_sum_exp, narrow, narrowed, reshape, scale, widened};
 
 /// Query rows whose scores exist at a time.
 const CHUNK_ROWS: usize = 128;
@@ -130,7 +130,7 @@ struct Visibility<B: Backend> {
 
 impl<B: Backend> Visibility<B> {
     fn new(segments: IntTensor<B>, like: &FloatTensor<B>, sizes: Sizes) -> Self {
-        let (device, dtype) = (like.device(), FloatDType::from(like.dtype()));
+        let (device, dtype) = (like.device(), FloatDType::F32);
         let positions =
             B::int_arange(0..sizes.keys as i64, &device, IntDType::from(segments.dtype()));
         Self {
@@ -181,7 +181,7 @@ fn scores<B: Backend>(
     let Sizes { batch, keys, kv_heads, .. } = sizes;
     let [_, rows, _, _] = dims::<4>(&q);
     let scores = B::float_matmul(scale::<B>(by_group::<B>(q, sizes), rule.scale), keys_t);
-    let (scores, slope) = cap::<B>(scores, rule.softcap);
+    let (scores, slope) = cap::<B>(widened::<B>(scores), rule.softcap);
     let scores = reshape::<B, 5>(scores, [batch, kv_heads, sizes.group(), rows, keys]);
     let shape = [batch, kv_heads, sizes.group() * rows, keys];
     (reshape::<B, 4>(B::float_add(scores, bias), shape), slope)
@@ -206,6 +206,7 @@ pub(crate) fn reference<B: Backend>(
         let (scores, _) = scores::<B>(part, keys_t.clone(), bias, sizes, rule);
         let lse = log_sum_exp::<B>(scores.clone(), 3);
         let p = B::float_exp(B::float_sub(scores, lse.clone()));
+        let p = narrowed::<B>(p, values.dtype());
         outs.push(ungroup::<B>(B::float_matmul(p, values.clone()), sizes, len));
         lses.push(reshape::<B, 4>(lse, [sizes.batch, sizes.heads, len, 1]));
     }

@@ -17,6 +17,7 @@ pub mod ops;
 pub mod rms_norm;
 pub mod rope;
 pub mod shapes;
+pub mod threads;
 
 mod autodiff;
 #[cfg(feature = "flex")]
@@ -32,3 +33,4 @@ pub use ops::LlmOps;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use shapes::length_multiple;
+pub use threads::on_compute_threads;

@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Scalar, TensorMetadata};
-use burn::tensor::{Shape, Slice};
+use burn::tensor::{DType, FloatDType, Shape, Slice};
 
 /// The sizes of a tensor's dimensions.
 pub(crate) fn dims<const D: usize>(x: &impl TensorMetadata) -> [usize; D] {
@@ -15,6 +15,21 @@ pub(crate) fn reshape<B: Backend, const D: usize>(
     shape: [usize; D],
 ) -> FloatTensor<B> {
     B::float_reshape(x, Shape::from(shape))
+}
+
+/// Whether a tensor's numbers are too coarse for sums and exponentials.
+pub(crate) fn is_half(x: &impl TensorMetadata) -> bool {
+    matches!(x.dtype(), DType::F16 | DType::BF16)
+}
+
+/// `x` in f32 if its numbers are halves.
+pub(crate) fn widened<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    if is_half(&x) { B::float_cast(x, FloatDType::F32) } else { x }
+}
+
+/// `x` in the format of what it was made from.
+pub(crate) fn narrowed<B: Backend>(x: FloatTensor<B>, like: DType) -> FloatTensor<B> {
+    if x.dtype() == like { x } else { B::float_cast(x, FloatDType::from(like)) }
 }
 
 /// `x · factor`.

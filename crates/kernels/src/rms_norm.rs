@@ -1,16 +1,16 @@
 //! Root-mean-square normalisation.
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, Scalar};
+use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata};
 use burn::tensor::Tensor;
 
 use crate::ops::LlmOps;
-use crate::primitive::{dims, reshape, scale};
+use crate::primitive::{dims, narrowed, reshape, scale, widened};
 
 /// `x / sqrt(mean(x²) + eps) ⊙ gamma` over the last dimension.
 ///
 /// Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4, with `eps` inside the root as in Llama.
-/// `x [.., hidden]`, `gamma [hidden]`. The backward pass keeps `x` and recomputes the statistic.
+/// `x [.., hidden]`, `gamma [hidden]`; halves are normalised in f32. The backward pass keeps `x` and recomputes the statistic.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f64) -> Tensor<D> {
     let shape = x.dims();
     let hidden = shape[D - 1];
@@ -32,8 +32,11 @@ pub(crate) fn reference<B: Backend>(
     eps: f32,
 ) -> FloatTensor<B> {
     let [_, hidden] = dims::<2>(&x);
+    let dtype = x.dtype();
+    let (x, gamma) = (widened::<B>(x), widened::<B>(gamma));
     let inv = inverse_rms::<B>(x.clone(), eps);
-    B::float_mul(B::float_mul(x, inv), reshape::<B, 2>(gamma, [1, hidden]))
+    let y = B::float_mul(B::float_mul(x, inv), reshape::<B, 2>(gamma, [1, hidden]));
+    narrowed::<B>(y, dtype)
 }
 
 /// With `r = 1/rms` and `w = g ⊙ gamma`: `dx = r · (w − x · r² · mean(w ⊙ x))`,

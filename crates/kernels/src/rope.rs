@@ -1,11 +1,11 @@
 //! Rotary position embedding, in the half-rotation layout of Hugging Face.
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch};
+use burn::backend::{Backend, Dispatch, TensorMetadata};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ops::LlmOps;
-use crate::primitive::{dims, narrow};
+use crate::primitive::{dims, narrow, narrowed, widened};
 
 /// Cosines and sines of the rotation angles of a run of positions.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ pub(crate) fn reference<B: Backend>(
     sin: FloatTensor<B>,
 ) -> FloatTensor<B> {
     let [_, _, _, head_dim] = dims::<4>(&x);
+    let dtype = x.dtype();
+    let x = widened::<B>(x);
     let [_, _, _, half] = dims::<4>(&cos);
     let low = narrow::<B>(x.clone(), 4, 3, 0..half);
     let high = narrow::<B>(x.clone(), 4, 3, half..2 * half);
@@ -84,5 +86,5 @@ pub(crate) fn reference<B: Backend>(
     if 2 * half < head_dim {
         parts.push(narrow::<B>(x, 4, 3, 2 * half..head_dim));
     }
-    B::float_cat(parts, 3)
+    narrowed::<B>(B::float_cat(parts, 3), dtype)
 }

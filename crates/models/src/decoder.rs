@@ -2,8 +2,8 @@
 
 use std::iter::repeat_n;
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rekindle_kernels::RopeTable;
 use rekindle_peft_core::adapter::lora::Lora;
 use rekindle_peft_core::{Adapter, LoraConfig, PeftError, Projection};
@@ -54,7 +54,7 @@ pub struct Backbone {
 pub struct Decoder {
     /// Embeddings, blocks and last norm.
     pub model: Backbone,
-    /// The output projection, where it is not tied.
+    /// The output projection; without it the head is the embeddings.
     pub lm_head: Option<Projection>,
     #[module(skip)]
     arch: Arch,
@@ -69,6 +69,15 @@ impl Decoder {
     /// The architecture's numbers.
     pub fn arch(&self) -> &Arch {
         &self.arch
+    }
+
+    /// The decoder with every weight in another number format, adapters included.
+    ///
+    /// Activations and the cache take the weights' format; norms, attention weights and
+    /// probabilities are computed in f32.
+    #[must_use]
+    pub fn cast(self, dtype: FloatDType) -> Self {
+        self.map(&mut Cast(dtype))
     }
 
     /// The device that its weights are on.
@@ -285,6 +294,15 @@ pub enum MergedTensor {
     Vector(Tensor<1>),
     /// A linear map or the embeddings.
     Matrix(Tensor<2>),
+}
+
+/// Casts every parameter.
+struct Cast(FloatDType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|it| it.cast(self.0))
+    }
 }
 
 /// The rotations of `positions`; a base that depends on a text's length takes each row's own.

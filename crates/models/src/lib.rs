@@ -18,12 +18,14 @@ pub mod build;
 pub mod block;
 pub mod cache;
 pub mod causal_lm;
+pub mod classifier;
 pub mod decoder;
 pub mod generate;
 
 pub use arch::Arch;
 pub use cache::Cache;
 pub use causal_lm::CausalLm;
+pub use classifier::SequenceClassifier;
 pub use decoder::{Decoder, MergedTensor};
 pub use error::ModelError;
 pub use generate::{Finish, Generated, Generation, Sampling, Step};

@@ -44,45 +44,69 @@ pub(super) fn project(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
 }
 
 /// Products of all rows of `x` with each row of `w`: `out [rows of w, rows of x]`.
+///
+/// Tiles of four by four: their sixteen sums stay in registers, and each number that is read takes
+/// part in four products.
 #[inline(always)]
 fn rows(out: &mut [f32], x: &[f32], w: &[f32], d_in: usize) {
     let n = x.len() / d_in;
-    for (out, w) in out.chunks_exact_mut(n).zip(w.chunks_exact(d_in)) {
-        let mut at = 0;
-        while at + 4 <= n {
-            let x = &x[at * d_in..(at + 4) * d_in];
-            out[at..at + 4].copy_from_slice(&dots::<4>(x, w));
-            at += 4;
-        }
-        while at < n {
-            let [dot] = dots::<1>(&x[at * d_in..(at + 1) * d_in], w);
-            out[at] = dot;
-            at += 1;
-        }
+    let (tall, rest) = w.split_at(w.len() / (4 * d_in) * (4 * d_in));
+    let (out_tall, out_rest) = out.split_at_mut(tall.len() / d_in * n);
+    for (out, w) in out_tall.chunks_exact_mut(4 * n).zip(tall.chunks_exact(4 * d_in)) {
+        strip::<4>(out, x, w, d_in);
+    }
+    for (out, w) in out_rest.chunks_exact_mut(n).zip(rest.chunks_exact(d_in)) {
+        strip::<1>(out, x, w, d_in);
     }
 }
 
-/// The products of `N` rows of `x` with `w`, each in sixteen lanes.
+/// Products of all rows of `x` with `W` rows of `w`.
 #[inline(always)]
-fn dots<const N: usize>(x: &[f32], w: &[f32]) -> [f32; N] {
-    let d_in = w.len();
-    let mut lanes = [[0.0f32; LANES]; N];
+fn strip<const W: usize>(out: &mut [f32], x: &[f32], w: &[f32], d_in: usize) {
+    let n = x.len() / d_in;
+    let mut at = 0;
+    while at + 4 <= n {
+        tile::<4, W>(out, at, &x[at * d_in..(at + 4) * d_in], w, d_in);
+        at += 4;
+    }
+    while at < n {
+        tile::<1, W>(out, at, &x[at * d_in..(at + 1) * d_in], w, d_in);
+        at += 1;
+    }
+}
+
+/// Products of `X` rows, from `at` on, with `W` rows, each summed in sixteen lanes.
+#[inline(always)]
+fn tile<const X: usize, const W: usize>(
+    out: &mut [f32],
+    at: usize,
+    x: &[f32],
+    w: &[f32],
+    d_in: usize,
+) {
+    let n = out.len() / W;
+    let x: [&[f32]; X] = core::array::from_fn(|row| &x[row * d_in..(row + 1) * d_in]);
+    let w: [&[f32]; W] = core::array::from_fn(|row| &w[row * d_in..(row + 1) * d_in]);
+    let mut sums = [[[0.0f32; LANES]; X]; W];
     let whole = d_in / LANES * LANES;
-    for at in (0..whole).step_by(LANES) {
-        let w = &w[at..at + LANES];
-        for (row, lanes) in lanes.iter_mut().enumerate() {
-            let x = &x[row * d_in + at..row * d_in + at + LANES];
-            for lane in 0..LANES {
-                lanes[lane] += x[lane] * w[lane];
+    for start in (0..whole).step_by(LANES) {
+        let part = |row: &[f32]| -> [f32; LANES] {
+            core::array::from_fn(|lane| row[start..start + LANES][lane])
+        };
+        let x: [[f32; LANES]; X] = core::array::from_fn(|row| part(x[row]));
+        for (w, sums) in w.iter().zip(&mut sums) {
+            let w = part(w);
+            for (x, sums) in x.iter().zip(sums) {
+                for lane in 0..LANES {
+                    sums[lane] = x[lane].mul_add(w[lane], sums[lane]);
+                }
             }
         }
     }
-    let mut sums = [0.0; N];
-    for (row, (sum, lanes)) in sums.iter_mut().zip(lanes).enumerate() {
-        *sum = lanes.into_iter().sum();
-        for at in whole..d_in {
-            *sum += x[row * d_in + at] * w[at];
+    for (j, (w, sums)) in w.iter().zip(sums).enumerate() {
+        for (i, (x, lanes)) in x.iter().zip(sums).enumerate() {
+            let tail: f32 = x[whole..].iter().zip(&w[whole..]).map(|(x, w)| x * w).sum();
+            out[j * n + at + i] = lanes.into_iter().sum::<f32>() + tail;
         }
     }
-    sums
 }

@@ -99,9 +99,9 @@ pub(super) fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
     let z = x * x;
-    let p = -5.704_988_7e-3;
-    let p = p * z + 2.063_908_9e-2;
-    let p = p * z - 5.373_971_6e-2;
+    let p = -5.704_989e-3;
+    let p = p * z + 2.063_909e-2;
+    let p = p * z - 5.373_971_5e-2;
     let p = p * z + 1.333_144_3e-1;
     let p = p * z - 3.333_328e-1;
     let near = p * z * x + x;

@@ -229,6 +229,18 @@ impl Family {
         self.names().2
     }
 
+    /// Transformers' class for it under a head of its own.
+    pub(crate) fn classifier_class(self) -> String {
+        let class = self.class();
+        let stem = class.strip_suffix("ForCausalLM").or(class.strip_suffix("LMHeadModel"));
+        let stem = match self {
+            // The class of text alone.
+            Self::Gemma3 => "Gemma3Text",
+            _ => stem.unwrap_or(class),
+        };
+        format!("{stem}ForSequenceClassification")
+    }
+
     fn names(self) -> (Self, &'static str, &'static str) {
         NAMES[NAMES.iter().position(|(family, ..)| *family == self).unwrap_or(0)]
     }

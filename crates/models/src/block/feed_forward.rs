@@ -8,6 +8,7 @@ use rekindle_peft_core::Projection;
 use crate::arch::{self, Experts, Part};
 
 /// What stands where a block has its feed-forward layer.
+#[expect(clippy::large_enum_variant, reason = "there is one a block, and most are dense")]
 #[derive(Module, Debug)]
 pub enum FeedForward {
     /// One layer for all tokens.

@@ -1,4 +1,4 @@
-//! Checkpoints of a bare model, whose names lack the backbone's prefix.
+//! Sources seen in another way: names that get a prefix, and one tensor left out.
 
 use super::WeightSource;
 use crate::error::ModelError;
@@ -44,6 +44,30 @@ impl WeightSource for Prefixed<'_> {
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.source.read_f32(self.own(name))
+    }
+
+    fn describe(&self) -> String {
+        self.source.describe()
+    }
+}
+
+/// A source without one of its tensors.
+pub(crate) struct Without<'a> {
+    pub(crate) source: &'a dyn WeightSource,
+    pub(crate) name: &'static str,
+}
+
+impl WeightSource for Without<'_> {
+    fn names(&self) -> Vec<String> {
+        self.source.names().into_iter().filter(|name| name != self.name).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.source.shape(name)
+    }
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        self.source.read_f32(name)
     }
 
     fn describe(&self) -> String {

@@ -32,6 +32,45 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What one task reads: the queries of a group of heads, and the keys and values that they see.
+struct Task<'a> {
+    queries: &'a [f32],
+    k: Vec<&'a [f32]>,
+    v: Vec<&'a [f32]>,
+    head_dim: usize,
+    rule: AttentionRule,
+}
+
+impl Task<'_> {
+    /// Weighted values of each head to `out`, the log-sum-exp of its scores to `lse`.
+    #[inline(always)]
+    fn run(&self, out: &mut [f32], lse: &mut [f32]) {
+        let seen = self.k.len();
+        let mut scores = vec![0.0; lse.len() * seen];
+        for (at, k) in self.k.iter().enumerate() {
+            for (g, q) in self.queries.chunks_exact(self.head_dim).enumerate() {
+                let score = self.rule.scale * dot(q, k);
+                scores[g * seen + at] = match self.rule.softcap {
+                    Some(cap) => cap * tanh(score / cap),
+                    None => score,
+                };
+            }
+        }
+        for (scores, lse) in scores.chunks_exact_mut(seen).zip(lse) {
+            let largest = max(scores);
+            let sum = exp_minus(scores, largest);
+            scores.iter_mut().for_each(|p| *p /= sum);
+            *lse = largest + sum.ln();
+        }
+        for (at, v) in self.v.iter().enumerate() {
+            for (g, out) in out.chunks_exact_mut(self.head_dim).enumerate() {
+                let p = scores[g * seen + at];
+                out.iter_mut().zip(*v).for_each(|(out, &v)| *out += p * v);
+            }
+        }
+    }
+}
+
 pub(super) fn forward(
     q: &FlexTensor,
     k: &FlexTensor,
@@ -40,71 +79,34 @@ pub(super) fn forward(
     sizes: Sizes,
     rule: AttentionRule,
 ) -> (FlexTensor, FlexTensor) {
-    let q = q.to_contiguous();
-    let (dense_k, dense_v);
-    let k = match Rows::of(k) {
-        Some(rows) => rows,
-        None => {
-            dense_k = k.to_contiguous();
-            Rows { data: floats(&dense_k), strides: dense(sizes) }
-        }
+    // Dense only where a head's numbers do not lie side by side.
+    let readable = |x: &FlexTensor| match Rows::of(x) {
+        Some(_) => x.clone(),
+        None => x.to_contiguous(),
     };
-    let v = match Rows::of(v) {
-        Some(rows) => rows,
-        None => {
-            dense_v = v.to_contiguous();
-            Rows { data: floats(&dense_v), strides: dense(sizes) }
-        }
+    let (q, k, v) = (q.to_contiguous(), readable(k), readable(v));
+    let [Some(k), Some(v)] = [Rows::of(&k), Rows::of(&v)] else {
+        unreachable!("a dense tensor has dense heads")
     };
     let Sizes { batch, keys, heads, kv_heads, head_dim, offset, .. } = sizes;
-    let group = sizes.group();
-    let q = floats(&q);
+    let (q, group) = (floats(&q), sizes.group());
     let mut out = vec![0.0; batch * heads * head_dim];
     let mut lse = vec![0.0; batch * heads];
     let outputs = out.par_chunks_mut(group * head_dim).zip(lse.par_chunks_mut(group)).enumerate();
-    outputs.for_each(|(task, (out, lse))| {
-        let (row, head) = (task / kv_heads, task % kv_heads);
+    outputs.for_each(|(index, (out, lse))| {
+        let (row, head) = (index / kv_heads, index % kv_heads);
         let segments = &segments[row * keys..(row + 1) * keys];
-        let seen: Vec<usize> = (rule.first_key(offset)..offset + 1)
-            .filter(|&key| segments[key] == segments[offset])
-            .collect();
-        let queries = &q[task * group * head_dim..(task + 1) * group * head_dim];
-        let mut scores = vec![0.0; group * seen.len()];
+        let seen =
+            (rule.first_key(offset)..offset + 1).filter(|&key| segments[key] == segments[offset]);
+        let (k, v) = seen
+            .map(|key| (k.row(row, key, head, head_dim), v.row(row, key, head, head_dim)))
+            .unzip();
+        let queries = &q[index * group * head_dim..(index + 1) * group * head_dim];
+        let task = Task { queries, k, v, head_dim, rule };
         dispatch(
             #[inline(always)]
-            || {
-                for (at, &key) in seen.iter().enumerate() {
-                    let k = k.row(row, key, head, head_dim);
-                    for (g, q) in queries.chunks_exact(head_dim).enumerate() {
-                        let score = rule.scale * dot(q, k);
-                        scores[g * seen.len() + at] = match rule.softcap {
-                            Some(cap) => cap * tanh(score / cap),
-                            None => score,
-                        };
-                    }
-                }
-                for (scores, lse) in scores.chunks_exact_mut(seen.len()).zip(lse) {
-                    let largest = max(scores);
-                    let sum = exp_minus(scores, largest);
-                    scores.iter_mut().for_each(|p| *p /= sum);
-                    *lse = largest + sum.ln();
-                }
-                for (at, &key) in seen.iter().enumerate() {
-                    let v = v.row(row, key, head, head_dim);
-                    for (g, out) in out.chunks_exact_mut(head_dim).enumerate() {
-                        let p = scores[g * seen.len() + at];
-                        for (out, &v) in out.iter_mut().zip(v) {
-                            *out += p * v;
-                        }
-                    }
-                }
-            },
+            || task.run(out, lse),
         );
     });
     (tensor(out, [batch, 1, heads, head_dim]), tensor(lse, [batch, heads, 1, 1]))
-}
-
-fn dense(sizes: Sizes) -> [usize; 3] {
-    let Sizes { keys, kv_heads, head_dim, .. } = sizes;
-    [keys * kv_heads * head_dim, kv_heads * head_dim, head_dim]
 }
