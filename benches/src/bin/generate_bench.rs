@@ -65,18 +65,16 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn model(args: &Args, device: &Device) -> Result<Decoder> {
-    let model = match &args.model {
-        Some(path) => {
-            let files = load::open(path)?;
-            Decoder::load(files.source(), &files.arch()?, device)?
-        }
-        None => Decoder::random(&args.shape.arch(), 0, device),
+    let dtype = match args.dtype {
+        Dtype::F32 => FloatDType::F32,
+        Dtype::Bf16 => FloatDType::BF16,
+        Dtype::F16 => FloatDType::F16,
     };
-    Ok(match args.dtype {
-        Dtype::F32 => model,
-        Dtype::Bf16 => model.cast(FloatDType::BF16),
-        Dtype::F16 => model.cast(FloatDType::F16),
-    })
+    let Some(path) = &args.model else {
+        return Ok(Decoder::random(&args.shape.arch(), 0, device).cast(dtype));
+    };
+    let files = load::open(path)?;
+    Ok(Decoder::load_as(files.source(), &files.arch()?, dtype, device)?)
 }
 
 fn measure(args: &Args, model: &Decoder, batch: usize) -> Value {

@@ -51,6 +51,9 @@ impl Which {
     pub fn load(&self, device: &Device) -> Result<Ready> {
         let (path, adapter) = self.paths()?;
         let open = OpenModel::open(&path, Init::Pretrained)?;
+        for note in open.notes() {
+            eprintln!("note: {note}");
+        }
         let text = open.text(None)?;
         let base = open.decoder(Init::Pretrained, 0, device)?;
         let tuned = match adapter {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Done, World, write_model};
+use support::{Done, World, write_model, write_weights};
 
 const WEIGHTS: &str = "model/model.safetensors";
 
@@ -45,15 +45,6 @@ fn a_folder_without_weights_is_refused() {
     let world = World::new();
     fs::remove_file(world.path(WEIGHTS)).unwrap();
     refused(&world, &[], 4, &["no weights in `model`", "wanted `model.safetensors`"]);
-}
-
-#[test]
-fn pickled_weights_alone_are_refused_unread() {
-    let world = World::new();
-    fs::remove_file(world.path(WEIGHTS)).unwrap();
-    fs::write(world.path("model/pytorch_model.bin"), b"cos\nsystem\n(S'touch run'\ntR.").unwrap();
-    let wanted = ["`pytorch_model.bin`", "pickle is not read", "convert the model"];
-    refused(&world, &[], 4, &wanted);
 }
 
 #[test]
@@ -151,44 +142,95 @@ fn a_template_that_is_not_valid_is_a_fault_of_the_model() {
     refused(&world, &[], 4, &["the chat template is not valid", "line 2", "correct it"]);
 }
 
-/// A GGUF file of one tensor and no metadata.
-fn gguf(magic: &[u8], n_tensors: u64, size: u64, code: u32) -> Vec<u8> {
-    let name = b"token_embd.weight";
-    let mut file = magic.to_vec();
-    file.extend(3_u32.to_le_bytes());
-    file.extend(n_tensors.to_le_bytes());
-    file.extend(0_u64.to_le_bytes());
-    file.extend((name.len() as u64).to_le_bytes());
-    file.extend(name);
-    file.extend(1_u32.to_le_bytes());
-    file.extend(size.to_le_bytes());
-    file.extend(code.to_le_bytes());
-    file.extend(0_u64.to_le_bytes());
-    file.resize(file.len().next_multiple_of(32) + 128, 0);
-    file
+#[test]
+fn m1_keys_that_name_code_are_ignored_with_a_note_each() {
+    let world = World::new();
+    let config = world.path("model/config.json");
+    edit_json(&config, "auto_map", json!({ "AutoModelForCausalLM": "modeling_evil.Evil" }));
+    edit_json(&config, "trust_remote_code", json!(true));
+    edit_json(&config, "_attn_implementation_internal", json!("evil/kernel"));
+    fs::write(world.path("model/modeling_evil.py"), "open('canary', 'w')").unwrap();
+    let notes = ["`auto_map`", "`trust_remote_code`", "`_attn_implementation_internal`", "ignored"];
+    let inspect = world.run(&["model", "inspect", "model"]);
+    let train = world.train(&["--set", "train.max_steps=2"]);
+    for done in [inspect, train] {
+        done.ended(0, &notes);
+        assert_eq!(done.said.matches("`auto_map`").count(), 1, "{}", done.said);
+    }
+    assert!(!world.path("canary").exists());
 }
 
 #[test]
-fn broken_gguf_files_are_refused_with_what_is_wrong() {
+fn w8_a_tokenizer_that_is_a_link_out_of_the_folder_is_refused() {
     let world = World::new();
-    let cases: [(Vec<u8>, &[&str]); 5] = [
-        (gguf(b"GGML", 1, 32, 0), &["begins with `GGML`, not with `GGUF`"]),
-        (
-            gguf(b"GGUF", u64::MAX, 32, 0),
-            &["the number of tensors is 18446744073709551615", "fetch it again"],
-        ),
-        (
-            gguf(b"GGUF", 1, 32, 99),
-            &["tensor `token_embd.weight` has type 99", "supported are", "convert it"],
-        ),
-        (
-            gguf(b"GGUF", 1, 1 << 20, 0),
-            &["tensor `token_embd.weight`", "past the end of the file", "fetch it again"],
-        ),
-        (gguf(b"GGUF", 1, 32, 0), &["general.architecture"]),
+    let tokenizer = world.path("model/tokenizer.json");
+    fs::rename(&tokenizer, world.path("elsewhere.json")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere.json", &tokenizer).unwrap();
+    refused(&world, &[], 4, &["`tokenizer.json`", "not a plain file inside the folder"]);
+}
+
+#[test]
+fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
+    let world = World::new();
+    edit_json(&world.path("model/config.json"), "max_position_embeddings", json!(16));
+    let prompt = "red lamp ".repeat(40);
+    let done = world.run(&["chat", "--model", "model", "--device", "cpu", "--prompt", &prompt]);
+    done.ended(2, &["tokens long", "the model's context has 16", "make it shorter"]);
+    let number = done.said.split(" tokens long").next().unwrap().rsplit(' ').next().unwrap();
+    assert!(number.parse::<usize>().unwrap() > 40, "{}", done.said);
+    world.run(&["chat", "--model", "model", "--device", "cpu", "--prompt", "a"]).ended(0, &[]);
+}
+
+/// Puts a GPT-2 with 48 learned positions in place of the model.
+fn write_gpt2(world: &World) {
+    let folder = world.path("model");
+    let config = json!({
+        "model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 1, "n_positions": 48,
+        "vocab_size": 1536, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
+        "eos_token_id": 2,
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let block = [
+        ("ln_1.weight", vec![32]),
+        ("ln_1.bias", vec![32]),
+        ("attn.c_attn.weight", vec![32, 96]),
+        ("attn.c_attn.bias", vec![96]),
+        ("attn.c_proj.weight", vec![32, 32]),
+        ("attn.c_proj.bias", vec![32]),
+        ("ln_2.weight", vec![32]),
+        ("ln_2.bias", vec![32]),
+        ("mlp.c_fc.weight", vec![32, 128]),
+        ("mlp.c_fc.bias", vec![128]),
+        ("mlp.c_proj.weight", vec![128, 32]),
+        ("mlp.c_proj.bias", vec![32]),
     ];
-    for (bytes, wanted) in cases {
-        fs::write(world.path("m.gguf"), bytes).unwrap();
-        refused(&world, &["--set", "model=m.gguf"], 4, wanted);
-    }
+    let around = [
+        ("wte.weight", vec![1536, 32]),
+        ("wpe.weight", vec![48, 32]),
+        ("ln_f.weight", vec![32]),
+        ("ln_f.bias", vec![32]),
+    ];
+    let block = block.map(|(name, shape)| (format!("transformer.h.0.{name}"), shape));
+    let around = around.map(|(name, shape)| (format!("transformer.{name}"), shape));
+    write_weights(&folder, block.into_iter().chain(around).collect());
+}
+
+#[test]
+fn rows_longer_than_the_learned_positions_are_refused_before_anything_is_read() {
+    let world = World::new();
+    write_gpt2(&world);
+    let wanted = ["`data.max_tokens` is `64`", "wanted at most `48`", "learned 48 positions"];
+    refused(&world, &[], 2, &[&wanted[..], &["recipe.toml:8"]].concat());
+    let fitting = ["--set", "data.max_tokens=48", "--set", "train.max_steps=2"];
+    world.train(&fitting).ended(0, &["Succeeded after 2 steps"]);
+}
+
+#[test]
+fn eval_cuts_rows_at_the_learned_positions() {
+    let world = World::new();
+    write_gpt2(&world);
+    let long = support::chat(&[("user", &"red lamp ".repeat(80)), ("assistant", "red.")]);
+    fs::write(world.path("long.jsonl"), format!("{}{long}\n", support::rows().concat())).unwrap();
+    let done = world.run(&["eval", "--model", "model", "--device", "cpu", "--data", "long.jsonl"]);
+    done.ended(0, &["validation loss"]);
 }

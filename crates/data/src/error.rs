@@ -66,6 +66,16 @@ pub enum DataError {
         /// The lengths.
         reason: Box<RowError>,
     },
+    /// A row that must be good is not.
+    #[error("`{}`, line {line}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: Box<RowError>,
+    },
     /// A split leaves one side without rows.
     #[error(
         "a validation part of {validation} out of {rows} rows leaves {side} without rows; wanted \
@@ -102,6 +112,7 @@ impl DataError {
             | Self::UnknownFormat { .. }
             | Self::AllRowsRejected { .. }
             | Self::RowTooLong { .. }
+            | Self::Row { .. }
             | Self::EmptySplit { .. }
             | Self::Loader(_) => 3,
         }
@@ -189,6 +200,9 @@ pub enum RowError {
         /// The template's words.
         detail: String,
     },
+    /// The template would fail on any row, so the work stops.
+    #[error(transparent)]
+    UnusableTemplate(TemplateError),
     /// A conversation came without a chat template to render it.
     #[error("the row is a conversation but there is no chat template; name one, such as `chatml`")]
     NoTemplate,
@@ -249,6 +263,7 @@ impl RowError {
             Self::UserTwice { .. } => "two user turns in a row",
             Self::ReservedCharacter { .. } => "reserved character",
             Self::Template { .. } => "refused by the template",
+            Self::UnusableTemplate(_) => "unusable template",
             Self::NoTemplate => "no chat template",
             Self::TurnNotFound { .. } => "turn not found",
             Self::Tokenizer { .. } => "tokenizer failed",

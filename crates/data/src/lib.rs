@@ -22,16 +22,21 @@ pub mod collate;
 pub mod preview;
 pub mod error;
 
+/// A date and time without a zone, for [`ChatTemplate::with_now`].
+pub use jiff::civil::DateTime;
+
 pub use collate::{Padding, TokenBatch, collate};
 pub use error::{DataError, NameList, ReasonCounts, Reject, RowError};
 pub use loader::{Cursor, Loader, LoaderError};
 pub use preview::{Style, preview};
-pub use read::{Format, Located, ReadOptions, ReadReport, UnknownFormatName, read};
+pub use read::{
+    Conversation, Format, Located, ReadOptions, ReadReport, UnknownFormatName, conversations, read,
+};
 pub use record::{Message, Record, Role};
 pub use render::{RenderReport, Renderer, Sample, TooLong};
 pub use split::{Validation, split};
-pub use template::{ChatTemplate, TemplateError};
+pub use template::{ChatTemplate, Rendered, TemplateError};
 pub use tokenizer::{
     DecodeStream, Encoded, SpecialTokens, Specials, StopTexts, Tokenizer, TokenizerError,
-    VocabModel, VocabSpec,
+    UnknownSpecialName, VocabModel, VocabSpec,
 };

@@ -3,6 +3,7 @@
 mod conversation;
 mod parse;
 mod rows;
+mod unchecked;
 
 use std::fmt;
 use std::fs::File;
@@ -16,6 +17,8 @@ use serde_json::Value;
 use crate::error::{DataError, NameList, ReasonCounts, Reject};
 use crate::record::Record;
 use rows::{Layout, RawRow, Rows};
+
+pub use unchecked::{Conversation, conversations};
 
 /// Rows looked at before a file is said to have no known format.
 const DETECTION_ROWS: usize = 100;

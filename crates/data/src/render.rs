@@ -109,7 +109,8 @@ impl Renderer {
     ///
     /// # Errors
     /// [`DataError::AllRowsRejected`] if no row is left, [`DataError::RowTooLong`] at the first
-    /// long row under [`TooLong::Error`].
+    /// long row under [`TooLong::Error`], [`DataError::Template`] at the first row that shows that
+    /// the template cannot be used.
     pub fn render_all(&self, rows: &[Located]) -> Result<RenderReport, DataError> {
         let mut samples = Vec::with_capacity(rows.len());
         let mut rejects = Vec::new();
@@ -119,6 +120,7 @@ impl Renderer {
                 Err(reason @ RowError::TooLong { .. }) if self.too_long == TooLong::Error => {
                     return Err(DataError::RowTooLong { row, line, reason: Box::new(reason) });
                 }
+                Err(RowError::UnusableTemplate(error)) => return Err(error.into()),
                 Err(reason) => rejects.push(Reject { row, line, byte: 0, reason }),
             }
         }
@@ -193,7 +195,7 @@ impl Renderer {
         let Guarded { messages, tools } =
             guard::guard(messages, tools, self.tokenizer.special_texts())?;
         let whole = guard::clean(template.render_marked(&messages, tools.as_ref(), false)?);
-        let turns = spans::of_turns(template, &messages, tools.as_ref(), &whole);
+        let turns = spans::of_turns(template, &messages, tools.as_ref(), &whole)?;
         let encoded = guard::encode(&self.tokenizer, &whole)?;
         let ranges: Vec<_> = turns.iter().map(|(_, range)| range.clone()).collect();
         let owners = owners(&encoded, &ranges).into_iter();
@@ -299,6 +301,7 @@ impl From<TemplateError> for RowError {
     fn from(error: TemplateError) -> Self {
         match error {
             TemplateError::ReservedCharacter { code } => Self::ReservedCharacter { code },
+            unusable @ TemplateError::Unusable { .. } => Self::UnusableTemplate(unusable),
             other => Self::Template { detail: other.to_string() },
         }
     }

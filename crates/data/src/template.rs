@@ -1,28 +1,30 @@
 //! Chat templates: from a conversation to the text that the model was trained to continue.
 
+mod budget;
+mod environment;
+mod fault;
 mod generation;
+mod json;
 mod python;
+mod text;
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value as Jinja, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use minijinja::value::{Serde, Value as Jinja};
+use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
 
 use crate::record::Message;
-use crate::tokenizer::SpecialTokens;
+use crate::tokenizer::{SpecialTokens, UnknownSpecialName};
 
 pub(crate) use generation::{BREAK, reserved_character};
 
-/// What a template may spend on one conversation; published templates need a few thousand.
-const FUEL: u64 = 2_000_000;
-/// How deep a template's calls and includes may go.
-const RECURSION_LIMIT: usize = 64;
 /// The name under which the template is kept.
 const NAME: &str = "chat_template";
+/// Under which names a message's reasoning is passed; templates read the first.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
     message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}\
@@ -54,11 +56,23 @@ pub enum TemplateError {
         /// The template's words.
         detail: String,
     },
-    /// The template failed on the conversation, or used more than it may.
+    /// The template failed on the conversation.
     #[error("{detail}")]
     Failed {
         /// What went wrong, with the line.
         detail: String,
+    },
+    /// The template used more than it may, or asked for a file; it would for any conversation.
+    #[error("the chat template cannot be used: {detail}; correct it or name another")]
+    Unusable {
+        /// What went wrong, with the line.
+        detail: String,
+    },
+    /// A model has no chat template.
+    #[error("`{}` has no chat template; name one, such as `chatml`", path.display())]
+    Absent {
+        /// The model.
+        path: PathBuf,
     },
     /// The conversation holds a character that the renderer needs for itself.
     #[error("the text holds the private-use character U+{code:04X}; remove it")]
@@ -70,10 +84,11 @@ pub enum TemplateError {
 
 /// A rendered conversation and what the template itself marked as the assistant's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rendered {
-    pub(crate) text: String,
+pub struct Rendered {
+    /// The text.
+    pub text: String,
     /// Byte ranges between `{% generation %}` and `{% endgeneration %}`.
-    pub(crate) marks: Vec<Range<usize>>,
+    pub marks: Vec<Range<usize>>,
 }
 
 /// A chat template in Jinja, run as Hugging Face's library runs it.
@@ -101,23 +116,15 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError::Syntax`] if the source is not a template.
     pub fn new(source: &str, specials: &SpecialTokens) -> Result<Self, TemplateError> {
-        let syntax = |error: &Error| TemplateError::Syntax { detail: words(error) };
+        let syntax = |error: &Error| TemplateError::Syntax { detail: fault::words(error) };
         if let Some(code) = reserved_character(source) {
             return Err(TemplateError::ReservedCharacter { code });
         }
-        let mut environment = Environment::new();
-        let whitespace = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(whitespace.map_err(|error| syntax(&error))?);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_unknown_method_callback(python::method);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION_LIMIT);
-        environment.add_filter("tojson", tojson);
-        environment.add_test("iterable", is_iterable);
-        environment.add_function("raise_exception", raise_exception);
+        let mut environment = environment::environment().map_err(|error| syntax(&error))?;
+        // As Jinja2 does with every kind of line end in a template's source.
+        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
         environment
-            .add_template_owned(NAME, generation::rewrite(source))
+            .add_template_owned(NAME, generation::rewrite(&lines))
             .map_err(|error| syntax(&error))?;
         Ok(Self { source: source.into(), environment, specials: specials.clone() })
     }
@@ -164,6 +171,15 @@ impl ChatTemplate {
         self
     }
 
+    /// This template with another text for `bos_token`, `eos_token`, `pad_token` or `unk_token`.
+    ///
+    /// # Errors
+    /// [`UnknownSpecialName`] for any other name.
+    pub fn with_special(mut self, name: &str, token: &str) -> Result<Self, UnknownSpecialName> {
+        self.specials.set(name, token)?;
+        Ok(self)
+    }
+
     /// The text of a conversation; with `add_generation_prompt`, up to where the assistant starts.
     ///
     /// # Errors
@@ -191,31 +207,40 @@ impl ChatTemplate {
         tools: Option<&Value>,
         add_generation_prompt: bool,
     ) -> Result<Rendered, TemplateError> {
-        let context = self.context(messages, tools, add_generation_prompt)?;
-        let template = self.environment.get_template(NAME);
-        let text = template.and_then(|template| template.render(context)).map_err(|error| {
-            let raised = error.source_words();
-            match raised {
-                Some(detail) => TemplateError::Raised { detail },
-                None => TemplateError::Failed { detail: words(&error) },
-            }
-        })?;
-        Ok(generation::cut_marks(&text))
+        let messages = messages.iter().map(message_value).collect();
+        self.render_value(messages, tools, add_generation_prompt)
     }
 
-    fn context(
+    /// As [`ChatTemplate::render`], of messages as JSON: their keys reach the template in the order
+    /// and with the values that they have here, and no order of roles is asked for.
+    ///
+    /// # Errors
+    /// [`TemplateError`] if the template refuses or fails.
+    pub fn render_value(
         &self,
-        messages: &[Message],
+        messages: Vec<Map<String, Value>>,
         tools: Option<&Value>,
         add_generation_prompt: bool,
-    ) -> Result<Jinja, TemplateError> {
-        let messages: Vec<Value> = messages.iter().map(message_value).collect();
-        let messages = Value::Array(messages);
+    ) -> Result<Rendered, TemplateError> {
+        let messages = messages.into_iter().map(|it| Value::Object(alias_reasoning(it)));
+        let messages = Value::Array(messages.collect());
         let code = generation::reserved_in_value(&messages)
             .or_else(|| generation::reserved_in_value(tools?));
         if let Some(code) = code {
             return Err(TemplateError::ReservedCharacter { code });
         }
+        let bytes = budget::text_bytes(&messages) + tools.map_or(0, budget::text_bytes);
+        let context = self.context(messages, tools, add_generation_prompt);
+        let text = budget::render(&self.environment, NAME, context, bytes)?;
+        Ok(generation::cut_marks(&text))
+    }
+
+    fn context(
+        &self,
+        messages: Value,
+        tools: Option<&Value>,
+        add_generation_prompt: bool,
+    ) -> Jinja {
         let mut context = Map::new();
         context.insert("messages".into(), messages);
         context.insert("tools".into(), tools.cloned().unwrap_or(Value::Null));
@@ -232,7 +257,7 @@ impl ChatTemplate {
                 context.insert(name.into(), token.clone().into());
             }
         }
-        Ok(Jinja::from(Serde(context)))
+        Jinja::from(Serde(context))
     }
 }
 
@@ -248,80 +273,26 @@ fn config_source(config: &Value) -> Option<&str> {
     }
 }
 
-fn message_value(message: &Message) -> Value {
+fn message_value(message: &Message) -> Map<String, Value> {
     let mut value = Map::new();
     value.insert("role".into(), message.role.as_str().into());
     value.insert("content".into(), message.content.clone().into());
     value.extend(message.extra.clone());
-    Value::Object(value)
+    value
 }
 
-/// The error's own words and line, without the template's source.
-fn words(error: &Error) -> String {
-    let what = error.detail().map_or_else(|| error.kind().to_string(), String::from);
-    match error.line() {
-        Some(line) => format!("{what} (line {line} of the template)"),
-        None => what,
-    }
-}
-
-/// Marks an error as raised by the template itself.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct RaisedByTemplate(String);
-
-trait SourceWords {
-    fn source_words(&self) -> Option<String>;
-}
-
-impl SourceWords for Error {
-    fn source_words(&self) -> Option<String> {
-        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = next {
-            if let Some(raised) = error.downcast_ref::<RaisedByTemplate>() {
-                return Some(raised.0.clone());
-            }
-            next = error.source();
-        }
-        None
-    }
-}
-
-fn raise_exception(message: String) -> Result<Jinja, Error> {
-    let error = Error::new(ErrorKind::InvalidOperation, message.clone());
-    Err(error.with_source(RaisedByTemplate(message)))
-}
-
-fn is_iterable(value: &Jinja) -> bool {
-    matches!(
-        value.kind(),
-        ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
-    )
-}
-
-/// Python's `json.dumps` as Hugging Face's templates call it.
-fn tojson(value: &Jinja, kwargs: Kwargs) -> Result<String, Error> {
-    let bad = |detail: String| Error::new(ErrorKind::InvalidOperation, detail);
-    if value.is_undefined() {
-        return Err(bad("tojson got an undefined value".into()));
-    }
-    let separators: Option<Vec<String>> = kwargs.get("separators")?;
-    let separators = match separators.as_deref() {
-        None => None,
-        Some([item, key]) => Some((item.clone(), key.clone())),
-        Some(_) => return Err(bad("`separators` wants two strings".into())),
+/// The message with its reasoning under the names that templates read.
+///
+/// As transformers 5.24 does in `_alias_reasoning_fields`: the first of [`REASONING`] that is not
+/// null becomes `reasoning_content`, and `thinking`, which then comes first, if there is none.
+fn alias_reasoning(message: Map<String, Value>) -> Map<String, Value> {
+    let mut reasoning = REASONING.iter().filter_map(|&name| message.get(name));
+    let Some(reasoning) = reasoning.find(|value| !value.is_null()).cloned() else {
+        return message;
     };
-    let indent: Option<usize> = kwargs.get("indent")?;
-    let style = python::JsonStyle {
-        ensure_ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        sort_keys: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        indent,
-        separators: separators.unwrap_or_else(|| {
-            let item = if indent.is_some() { "," } else { ", " };
-            (item.into(), ": ".into())
-        }),
-    };
-    kwargs.assert_all_used()?;
-    let value = serde_json::to_value(value).map_err(|error| bad(error.to_string()))?;
-    Ok(python::dumps(&value, &style))
+    let mut aliased = Map::new();
+    aliased.insert("thinking".into(), reasoning.clone());
+    aliased.extend(message);
+    aliased.insert("reasoning_content".into(), reasoning);
+    aliased
 }

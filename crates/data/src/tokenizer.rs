@@ -1,6 +1,8 @@
 //! Text to token ids and back.
 
+mod contain;
 mod error;
+mod known_patterns;
 mod regex_guard;
 mod special;
 mod stop;
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 pub use error::TokenizerError;
-pub use special::SpecialTokens;
+pub use special::{SpecialTokens, UnknownSpecialName};
 pub use stop::StopTexts;
 pub use stream::DecodeStream;
 pub use vocab::{VocabModel, VocabSpec};
@@ -175,7 +177,7 @@ impl Tokenizer {
                 Box::new(plain)
             }),
         };
-        let encoding = tokenizer.encode(text, false).map_err(failed)?;
+        let encoding = contain::contained(|| tokenizer.encode(text, false))?;
         let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         Ok(Encoded { ids: encoding.get_ids().to_vec(), offsets })
     }
@@ -185,7 +187,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Failed`] with the tokenizer's words.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
-        self.inner.decode(ids, skip_special).map_err(failed)
+        contain::contained(|| self.inner.decode(ids, skip_special))
     }
 
     /// A decoder that is fed one id at a time.
@@ -279,8 +281,8 @@ impl Tokenizer {
 
 /// The ids that the tokenizer's own post-processing puts before and after a text.
 fn policy(inner: &tokenizers::Tokenizer) -> Result<(Option<u32>, Option<u32>), TokenizerError> {
-    let bare = inner.encode("a", false).map_err(failed)?;
-    let whole = inner.encode("a", true).map_err(failed)?;
+    let bare = contain::contained(|| inner.encode("a", false))?;
+    let whole = contain::contained(|| inner.encode("a", true))?;
     let (bare, whole) = (bare.get_ids(), whole.get_ids());
     let before = whole.windows(bare.len().max(1)).position(|window| window == bare).unwrap_or(0);
     let first = whole[..before].first().copied();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rekindle_models::ModelError;
+use rekindle_models::error::Problems;
 use rekindle_peft_core::PeftError;
 use thiserror::Error;
 
@@ -42,18 +44,24 @@ pub enum ExportError {
     #[error("the model has no adapter; train with `[method.lora]` or export the merged model")]
     NoAdapter,
     /// Adapter tensors that the model has no place for, or the reverse.
-    #[error("`{path}` does not fit this model: missing {missing:?}, unexpected {unexpected:?}; check that the base model is the one the adapter was trained on", path = path.display())]
+    #[error("`{path}` does not fit this model:{problems}\ncheck that the base model is the one the adapter was trained on, and `adapter_config.json` the adapter's own", path = path.display())]
     Mismatch {
         /// The adapter's file.
         path: PathBuf,
-        /// Tensors the configuration calls for that the file lacks (at most eight).
-        missing: Vec<String>,
-        /// Tensors of the file that the configuration does not call for (at most eight).
-        unexpected: Vec<String>,
+        /// Missing, unexpected and misshapen tensors.
+        problems: Problems,
     },
-    /// The adapter's configuration does not fit the model.
+    /// The adapter's configuration cannot be used, or not with this model.
+    #[error("`{path}` cannot be used: {source}", path = path.display())]
+    Peft {
+        /// The configuration's file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PeftError,
+    },
+    /// The adapter's files are broken.
     #[error(transparent)]
-    Peft(#[from] PeftError),
+    Model(#[from] ModelError),
 }
 
 impl ExportError {
@@ -62,7 +70,8 @@ impl ExportError {
         match self {
             Self::Io { .. } | Self::ReadBack { .. } => 6,
             Self::Exists { .. } => 2,
-            Self::NoAdapter | Self::Invalid { .. } | Self::Mismatch { .. } | Self::Peft(_) => 4,
+            Self::Model(error) => error.exit_code(),
+            Self::NoAdapter | Self::Invalid { .. } | Self::Mismatch { .. } | Self::Peft { .. } => 4,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use rekindle_kernels::AttentionRule;
 use rekindle_peft_core::{Projection, init};
 use rekindle_quant::BaseWeight;
@@ -16,16 +16,30 @@ use crate::error::ModelError;
 use crate::load::{WeightSource, bare};
 
 impl Decoder {
-    /// Reads a decoder, one tensor at a time, onto `device`.
+    /// Reads a decoder in f32, one tensor at a time, onto `device`.
     ///
-    /// Peak memory is the model in f32 and the largest tensor once more. Names without the
+    /// # Errors
+    /// As [`Decoder::load_as`].
+    pub fn load(
+        source: &dyn WeightSource,
+        arch: &Arch,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        Self::load_as(source, arch, FloatDType::F32, device)
+    }
+
+    /// Reads a decoder in any number format, one tensor at a time, onto `device`.
+    ///
+    /// Peak host memory is the largest tensor once, in the format of its file if that is the one
+    /// asked for and in f32 otherwise; the model itself where the device is the processor. Names without the
     /// backbone's prefix, as a checkpoint of the bare model has them, are taken too.
     ///
     /// # Errors
     /// [`ModelError`] where a tensor is missing, unexpected, of the wrong shape or unreadable.
-    pub fn load(
+    pub fn load_as(
         source: &dyn WeightSource,
         arch: &Arch,
+        dtype: FloatDType,
         device: &Device,
     ) -> Result<Self, ModelError> {
         let prefixed = bare::with_prefix(source, arch.family.backbone());
@@ -35,8 +49,12 @@ impl Decoder {
         };
         crate::load::strict_check(&arch.tensor_shapes(), source, arch.tied_head)?;
         build(arch, device, |name, shape, transposed| {
-            let values = source.read_f32(name)?;
-            Ok(if transposed { transpose(&values, shape) } else { values })
+            let data = match (transposed, dtype) {
+                (true, _) => TensorData::new(transpose(&source.read_f32(name)?, shape), shape),
+                (false, FloatDType::F32) => TensorData::new(source.read_f32(name)?, shape),
+                (false, _) => source.read(name)?,
+            };
+            Ok(data.convert_dtype(dtype.into()))
         })
     }
 
@@ -46,14 +64,15 @@ impl Decoder {
         let gain = if arch.family.wiring().norm == NormKind::RmsPlusOne { 0.0 } else { 1.0 };
         let made = build(arch, device, |name, shape, _| {
             let n = shape.iter().product();
-            Ok::<_, std::convert::Infallible>(match shape {
+            let values = match shape {
                 [_] if name.ends_with("bias") => vec![0.0; n],
                 [_] => vec![gain; n],
                 _ => {
                     let mut rng = init::generator(seed, "weight", name);
                     init::normal(&mut rng, n, arch.initializer_range)
                 }
-            })
+            };
+            Ok::<_, std::convert::Infallible>(TensorData::new(values, shape))
         });
         match made {
             Ok(decoder) => decoder,
@@ -77,7 +96,7 @@ fn transpose(values: &[f32], shape: &[usize]) -> Vec<f32> {
 fn build<E>(
     arch: &Arch,
     device: &Device,
-    read: impl Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>,
+    read: impl Fn(&str, &[usize], bool) -> Result<TensorData, E>,
 ) -> Result<Decoder, E> {
     let entries = arch.entries().into_iter().map(|entry| (entry.slot, entry)).collect();
     let parts = Parts { arch, device, entries, read };
@@ -102,12 +121,11 @@ struct Parts<'a, F> {
     read: F,
 }
 
-impl<E, F: Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>> Parts<'_, F> {
+impl<E, F: Fn(&str, &[usize], bool) -> Result<TensorData, E>> Parts<'_, F> {
     fn weight<const D: usize>(&self, slot: Slot, shape: [usize; D]) -> Result<Tensor<D>, E> {
         let transposed = self.arch.is_transposed(&self.entries[&slot]);
         let name = format!("{}.weight", self.arch.family.name(slot));
-        let values = (self.read)(&name, &shape, transposed)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
+        Ok(self.tensor((self.read)(&name, &shape, transposed)?))
     }
 
     fn bias(&self, slot: Slot, len: usize) -> Result<Option<Tensor<1>>, E> {
@@ -115,8 +133,13 @@ impl<E, F: Fn(&str, &[usize], bool) -> Result<Vec<f32>, E>> Parts<'_, F> {
             return Ok(None);
         }
         let name = format!("{}.bias", self.arch.family.name(slot));
-        let values = (self.read)(&name, &[len], false)?;
-        Ok(Some(Tensor::from_data(TensorData::new(values, [len]), self.device)))
+        Ok(Some(self.tensor((self.read)(&name, &[len], false)?)))
+    }
+
+    /// The tensor on the device, in the format of its data.
+    fn tensor<const D: usize>(&self, data: TensorData) -> Tensor<D> {
+        let dtype = data.dtype();
+        Tensor::from_data(data, (self.device, dtype))
     }
 
     fn dims(&self, slot: Slot) -> [usize; 2] {

@@ -4,7 +4,7 @@ pub(crate) mod bare;
 mod check;
 mod gguf_names;
 mod index;
-mod map;
+mod reading;
 mod safetensors_file;
 mod suspect;
 mod vocab_check;
@@ -21,6 +21,8 @@ use std::path::Path;
 pub use check::strict_check;
 pub use gguf::{GgufModel, GgufVocab};
 pub use hf::HfFolder;
+
+use burn::tensor::TensorData;
 
 use crate::arch::Arch;
 use crate::error::ModelError;
@@ -40,11 +42,22 @@ pub trait WeightSource {
     /// changed.
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError>;
 
+    /// A tensor's values in the number format of its file, where that is one to compute in, and in
+    /// f32 otherwise.
+    ///
+    /// # Errors
+    /// As [`WeightSource::read_f32`].
+    fn read(&self, name: &str) -> Result<TensorData, ModelError> {
+        let shape = self.shape(name).unwrap_or_default();
+        Ok(TensorData::new(self.read_f32(name)?, shape))
+    }
+
     /// Where the weights come from, for messages: the kind of files and their place.
     fn describe(&self) -> String;
 }
 
 /// A model on disk.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 #[derive(Debug)]
 pub enum ModelFiles {
     /// A Hugging Face folder.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Gradients, Int, Tensor, TensorData};
 use rekindle_models::load::open;
 use rekindle_models::{Arch, CausalLm, Decoder, Generation, MergedTensor};
 use rekindle_testkit::{Golden, assert_close, device};
@@ -246,5 +246,26 @@ fn a_random_decoder_has_the_shapes_of_its_architecture() {
         merged.sort();
         wanted.sort();
         assert_eq!(merged, wanted, "{family}");
+    }
+}
+
+/// bf16 keeps eight bits of each number; what is lost adds up over two blocks.
+#[test]
+fn a_model_in_bf16_computes_nearly_the_same() {
+    for family in ["qwen3", "phi3"] {
+        let files = open(&folder(family)).unwrap();
+        let arch = files.arch().unwrap();
+        let model = Decoder::load_as(files.source(), &arch, FloatDType::BF16, &device()).unwrap();
+        let golden = golden(family);
+        let ids = input_ids(&golden, "ids");
+        let segments = Tensor::ones(ids.dims(), &device());
+        let logits = model.logits(ids, segments);
+        assert_eq!(logits.dtype(), DType::BF16);
+        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        let wanted = golden.floats("logits");
+        let largest = wanted.iter().fold(0.0f32, |max, it| max.max(it.abs()));
+        assert_close(&logits, &wanted, 0.0, 0.05 * f64::from(largest));
+        let greedy = Generation::greedy(Vec::new(), 8);
+        assert_eq!(model.generate(&[&[1, 2, 3]], &greedy, |_| true)[0].tokens.len(), 8);
     }
 }

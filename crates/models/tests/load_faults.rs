@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
 
 /// A safetensors file of a header and `data` zero bytes.
 fn safetensors(header: &str, data: usize) -> Vec<u8> {
@@ -120,13 +121,16 @@ fn a_truncated_file_says_so() {
 
 #[test]
 fn an_lfs_pointer_and_a_web_page_are_recognised() {
-    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
-    assert_says(pointer, &["Git LFS pointer"]);
+    assert_says(POINTER, &["Git LFS pointer"]);
     assert_says(b"\n<!DOCTYPE html><html>", &["HTML page"]);
     assert_says(b"<HTML lang='en'>", &["HTML page"]);
-    let config = folder(&[("config.json", pointer)]);
-    let error = HfFolder::open_without_weights(config.path()).unwrap_err();
-    assert!(matches!(error, ModelError::LfsPointer { .. }));
+    let folder = folder(&[("config.json", POINTER), ("m.gguf", POINTER)]);
+    let config = HfFolder::open_without_weights(folder.path()).unwrap_err();
+    let gguf = open(&folder.path().join("m.gguf")).unwrap_err();
+    for error in [config, gguf] {
+        assert!(matches!(error, ModelError::LfsPointer { .. }), "{error}");
+        assert_eq!(error.exit_code(), 4);
+    }
 }
 
 #[test]
@@ -138,37 +142,18 @@ fn an_index_that_leads_out_of_the_folder_is_refused() {
     }
 }
 
-#[cfg(unix)]
-#[test]
-fn a_link_that_leads_out_of_the_folder_is_refused_unless_to_the_caches_blobs() {
-    let outside = folder(&[(SINGLE, &one_tensor("a"))]);
-    let inside = folder(&[]);
-    let link = inside.path().join(SINGLE);
-    std::os::unix::fs::symlink(outside.path().join(SINGLE), &link).unwrap();
-    let error = HfFolder::open(inside.path()).unwrap_err();
-    assert!(matches!(error, ModelError::OutsideFolder { .. }), "{error}");
-
-    let cache = TempDir::new().unwrap();
-    let revision = cache.path().join("snapshots/0123");
-    fs::create_dir_all(&revision).unwrap();
-    fs::create_dir(cache.path().join("blobs")).unwrap();
-    fs::write(revision.join("config.json"), "{}").unwrap();
-    fs::write(cache.path().join("blobs/feed"), one_tensor("a")).unwrap();
-    std::os::unix::fs::symlink("../../blobs/feed", revision.join(SINGLE)).unwrap();
-    assert_eq!(HfFolder::open(&revision).unwrap().names(), ["a"]);
-}
-
 #[test]
 fn all_that_is_wrong_with_shards_is_in_one_list() {
     let index = r#"{"weight_map":{"a":"1.safetensors","b":"2.safetensors","c":"gone.safetensors",
-        "d":"2.safetensors","e":"cut.safetensors"}}"#;
+        "d":"2.safetensors","e":"cut.safetensors","f":"lfs.safetensors"}}"#;
     let both = safetensors(&format!("{{{},{}}}", vector("a", 2, 0), vector("b", 2, 8)), 16);
     let whole = one_tensor("e");
-    let files: [(&str, &[u8]); 4] = [
+    let files: [(&str, &[u8]); 5] = [
         (INDEX, index.as_bytes()),
         ("1.safetensors", &one_tensor("a")),
         ("2.safetensors", &both),
         ("cut.safetensors", &whole[..whole.len() - 1]),
+        ("lfs.safetensors", POINTER),
     ];
     let text = refused(&files).to_string();
     for word in [
@@ -176,6 +161,7 @@ fn all_that_is_wrong_with_shards_is_in_one_list() {
         "tensor `a` is in two shards: `1.safetensors`, `2.safetensors`",
         "tensor `d` is listed for `2.safetensors` but absent there",
         "truncated",
+        "lfs.safetensors` is a Git LFS pointer",
     ] {
         assert!(text.contains(word), "no `{word}` in: {text}");
     }
@@ -228,23 +214,15 @@ fn missing_unexpected_and_misshapen_tensors_are_in_one_error() {
     let folder = folder(&[(SINGLE, &safetensors(&header, 32))]);
     let model = HfFolder::open(folder.path()).unwrap();
     let wanted = [("there".to_owned(), vec![1, 2]), ("gone".to_owned(), vec![3])];
-    let text = strict_check(&wanted, &model, true).unwrap_err().to_string();
+    let error = strict_check(&wanted, &model, true).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    let text = error.to_string();
     for word in ["missing: `gone` [3]", "unexpected: `extra`", "`there` is [2], wanted [1, 2]"] {
         assert!(text.contains(word), "no `{word}` in: {text}");
     }
     assert!(!text.contains("lm_head") && !text.contains("inv_freq"), "{text}");
     let untied = strict_check(&wanted, &model, false).unwrap_err().to_string();
     assert!(untied.contains("unexpected: `lm_head.weight`"), "{untied}");
-}
-
-#[test]
-fn pickle_alone_is_refused_and_beside_safetensors_ignored() {
-    let pickle: &[u8] = b"\x80\x02cos\nsystem\n";
-    let text = refused(&[("pytorch_model.bin", pickle)]).to_string();
-    assert!(text.contains("pickle is not read"), "{text}");
-    assert!(text.contains("`pytorch_model.bin`"), "{text}");
-    let both = folder(&[("pytorch_model.bin", pickle), (SINGLE, &one_tensor("a"))]);
-    assert_eq!(HfFolder::open(both.path()).unwrap().names(), ["a"]);
 }
 
 #[test]
@@ -276,4 +254,16 @@ fn a_folder_of_gguf_files_is_answered_with_the_file_to_give() {
     let error = open(folder.path()).err().unwrap();
     assert!(matches!(&error, ModelError::GgufInside { found, .. } if found == "tiny.Q4_0.gguf"));
     assert!(error.to_string().contains("give that file itself"), "{error}");
+}
+
+#[test]
+fn m2_numbers_that_are_none_are_refused_as_text() {
+    for number in ["NaN", "Infinity", "1e999", "-1e999"] {
+        let config = format!(r#"{{"model_type":"llama","rope_theta":{number}}}"#);
+        let folder = folder(&[("config.json", config.as_bytes())]);
+        let error = open(folder.path()).unwrap_err();
+        assert!(matches!(error, ModelError::BadJson { .. }), "{number}: {error}");
+        assert_eq!(error.exit_code(), 4);
+        assert!(error.to_string().contains("config.json"), "{error}");
+    }
 }

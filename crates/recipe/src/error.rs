@@ -10,6 +10,7 @@ use rekindle_train::{CheckpointError, LockError, TrainError};
 use thiserror::Error;
 
 use crate::events::EventsError;
+use crate::finite::NonFinite;
 use crate::{Problem, SourceError};
 
 /// A failure of a run or of a command on a run.
@@ -84,6 +85,14 @@ pub enum RunError {
         /// What is missing and what to do.
         reason: String,
     },
+    /// The base model has weights that are NaN or infinite.
+    #[error("the weights of `{path}` are not all finite: {found}; fetch the model again, or train on it all the same with `--allow-nonfinite-base`", path = path.display())]
+    NonFiniteBase {
+        /// The model.
+        path: PathBuf,
+        /// Which weights.
+        found: NonFinite,
+    },
     /// The adapter does not fit.
     #[error(transparent)]
     Peft(#[from] PeftError),
@@ -118,6 +127,7 @@ impl RunError {
             Self::Tokenizer(error) => error.exit_code(),
             Self::Template(_) | Self::ModelPart { .. } => 4,
             Self::Model(error) => error.exit_code(),
+            Self::NonFiniteBase { .. } => 7,
             Self::Train(error) => error.exit_code(),
             Self::Checkpoint(error) => error.exit_code(),
             Self::Lock(error) => error.exit_code(),

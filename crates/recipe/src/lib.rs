@@ -23,12 +23,14 @@ pub mod events;
 pub mod dataset;
 pub mod demo;
 pub mod error;
+pub mod finite;
 pub mod model;
 pub mod plan;
 pub mod run;
 
 pub use error::RunError;
 pub use events::{Event, EventLog, Record};
+pub use finite::NonFinite;
 pub use model::{OpenModel, TextSide};
 pub use plan::Plan;
 pub use recipe::{Method, Problem, Recipe};

@@ -9,11 +9,12 @@ use rekindle_data::{
 };
 use rekindle_export::Companions;
 use rekindle_models::load::gguf::{GgufModel, GgufVocab};
-use rekindle_models::load::hf::HfFolder;
-use rekindle_models::{Arch, Decoder, ModelFiles, WeightSource, load};
+use rekindle_models::load::hf::{self, HfFolder};
+use rekindle_models::{Arch, Decoder, ModelError, ModelFiles, WeightSource, load};
 use serde_json::{Value, json};
 
 use crate::error::RunError;
+use crate::finite::{NonFinite, Watched};
 use crate::recipe::Init;
 
 /// The text side of a model: everything but its weights.
@@ -26,6 +27,8 @@ pub struct TextSide {
     /// Tokens that end a generation.
     pub stop_ids: Vec<u32>,
     tokenizer_config: Value,
+    /// Most tokens that a row may have.
+    longest: usize,
 }
 
 /// A model's files, opened but not yet loaded.
@@ -42,7 +45,7 @@ impl OpenModel {
     /// [`RunError`] where the path or the files are not usable.
     pub fn open(path: &Path, init: Init) -> Result<Self, RunError> {
         let files = match init {
-            Init::Pretrained => load::open(path)?,
+            Init::Pretrained => load::open(path).map_err(with_advice)?,
             Init::Random => ModelFiles::Hf(HfFolder::open_without_weights(path)?),
         };
         let arch = files.arch()?;
@@ -52,6 +55,11 @@ impl OpenModel {
     /// The weights as they lie on disk.
     pub fn source(&self) -> &dyn WeightSource {
         self.files.source()
+    }
+
+    /// What the files ask for that is not done, one sentence each, to be shown once.
+    pub fn notes(&self) -> Vec<String> {
+        self.files.notes()
     }
 
     /// The text side; `template` overrides the model's own (a file, or `chatml`).
@@ -65,6 +73,7 @@ impl OpenModel {
             ModelFiles::Gguf(model) => of_gguf(model, &self.arch)?,
         };
         text.tokenizer.check_rows(self.arch.vocab)?;
+        text.longest = longest_row(&self.arch, 1).unwrap_or(usize::MAX);
         if let Some(name) = template {
             text.template = Some(named_template(name, &text.tokenizer_config)?);
         }
@@ -81,20 +90,62 @@ impl OpenModel {
     /// # Errors
     /// [`RunError`] where a tensor cannot be read or does not fit.
     pub fn decoder(&self, init: Init, seed: u64, device: &Device) -> Result<Decoder, RunError> {
+        self.watched_decoder(init, seed, device).map(|(decoder, _)| decoder)
+    }
+
+    /// As [`OpenModel::decoder`], with what is not finite among the weights that were read.
+    ///
+    /// # Errors
+    /// As [`OpenModel::decoder`].
+    pub fn watched_decoder(
+        &self,
+        init: Init,
+        seed: u64,
+        device: &Device,
+    ) -> Result<(Decoder, Option<NonFinite>), RunError> {
         Ok(match init {
-            Init::Pretrained => Decoder::load(self.files.source(), &self.arch, device)?,
-            Init::Random => Decoder::random(&self.arch, seed, device),
+            Init::Pretrained => {
+                let watched = Watched::new(self.files.source());
+                let decoder = Decoder::load(&watched, &self.arch, device)?;
+                (decoder, watched.found())
+            }
+            Init::Random => (Decoder::random(&self.arch, seed, device), None),
         })
     }
 }
 
+/// Most tokens of a row where positions are learned, as a longer one would look beyond their table.
+///
+/// Rows are padded until all tokens but the last are a multiple of `multiple`; the padding has
+/// positions too.
+pub(crate) fn longest_row(arch: &Arch, multiple: usize) -> Option<usize> {
+    let positions = arch.max_positions;
+    let padded = positions / multiple.max(1) * multiple.max(1);
+    arch.rope.is_none().then(|| positions.min(padded + 1))
+}
+
+/// Says of a pickle what it is, where only what it is not is known.
+fn with_advice(error: ModelError) -> RunError {
+    match error {
+        ModelError::NotAModel { path } if hf::is_pickle(&path) => RunError::ModelPart {
+            path,
+            reason: "is not a model that can be read: it is named like a pickle, and pickle is \
+                     not read, because opening it runs code; convert the model to \
+                     `model.safetensors` and give the folder that holds it and `config.json`"
+                .to_owned(),
+        },
+        other => other.into(),
+    }
+}
+
 impl TextSide {
-    /// A renderer with this tokenizer and template.
+    /// A renderer with this tokenizer and template; `max_tokens` counts up to the last position
+    /// that the model has learned.
     pub fn renderer(&self, max_tokens: usize, too_long: TooLong) -> Renderer {
         Renderer {
             tokenizer: self.tokenizer.clone(),
             template: self.template.clone(),
-            max_tokens,
+            max_tokens: max_tokens.min(self.longest),
             too_long,
         }
     }
@@ -144,6 +195,7 @@ fn of_folder(folder: &HfFolder) -> Result<TextSide, RunError> {
         template: ChatTemplate::of_folder(folder.path(), &tokenizer_config, &specials)?,
         stop_ids: specials.stop_ids,
         tokenizer_config,
+        longest: usize::MAX,
     })
 }
 
@@ -184,6 +236,7 @@ fn of_gguf(model: &GgufModel, arch: &Arch) -> Result<TextSide, RunError> {
         template,
         stop_ids: Vec::new(),
         tokenizer_config,
+        longest: usize::MAX,
     })
 }
 

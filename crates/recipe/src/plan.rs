@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use rekindle_models::Arch;
 use rekindle_peft_core::{LoraConfig, LoraInit, Targets};
 use rekindle_train::{AdamW, Decay, Schedule, TrainPlan};
 use serde_json::Value;
 
 use crate::error::RunError;
-use crate::recipe::{self, Length, Method, Recipe, TargetModules, Warmup};
+use crate::model::longest_row;
+use crate::recipe::{self, Length, Method, Problem, Recipe, TargetModules, Warmup};
 
 /// A run, resolved.
 #[derive(Clone, Debug)]
@@ -149,6 +151,23 @@ impl Plan {
         Err(RunError::OtherSettings { path: self.run_dir.clone(), differences })
     }
 
+    /// Checks the recipe against the model; rows are padded to a multiple of `multiple`.
+    ///
+    /// # Errors
+    /// [`RunError::Problems`] where rows may be longer than the positions that the model learned.
+    pub fn check_model(&self, arch: &Arch, multiple: usize) -> Result<(), RunError> {
+        let max_tokens = self.recipe.data.max_tokens;
+        let Some(longest) = longest_row(arch, multiple).filter(|&it| it < max_tokens) else {
+            return Ok(());
+        };
+        let positions = arch.max_positions;
+        Err(RunError::Problems(vec![Problem {
+            key: "data.max_tokens".to_owned(),
+            found: format!("`{max_tokens}`"),
+            wanted: format!("at most `{longest}`: the model has learned {positions} positions"),
+        }]))
+    }
+
     /// The resolved recipe as TOML.
     ///
     /// # Errors
@@ -222,6 +241,33 @@ mod tests {
         assert!(error.to_string().contains("`method.lora.r` was 4, now 8"), "{error}");
         let error = old.check_same(&extra, "other").unwrap_err();
         assert_eq!(error.exit_code(), 3);
+    }
+
+    #[test]
+    fn rows_longer_than_the_learned_positions_are_refused() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/families/gpt2");
+        let mut arch = rekindle_models::load::open(Path::new(folder)).unwrap().arch().unwrap();
+        let check = |max_tokens: usize, multiple, arch: &Arch| {
+            let text = format!("r = 4\n[data]\ntrain = \"t\"\nmax_tokens = {max_tokens}\n");
+            let text = format!("model = \"m\"\n[method.lora]\n{text}");
+            let recipe = Recipe::parse(&text, "r.toml").unwrap();
+            Plan::resolve(recipe, "r").unwrap().check_model(arch, multiple)
+        };
+        assert!(check(64, 1, &arch).is_ok());
+        let error = check(65, 1, &arch).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let wanted = "`data.max_tokens` is `65`, wanted at most `64`: the model has learned 64";
+        assert!(error.to_string().contains(wanted), "{error}");
+        // Of 80 positions 64 are a multiple of 32; the last token needs none.
+        arch.max_positions = 80;
+        assert!(check(65, 32, &arch).is_ok());
+        assert!(check(66, 32, &arch).is_err());
+        arch.rope = Some(rekindle_models::arch::RopeSpec {
+            theta: 10_000.0,
+            dims: 8,
+            scaling: rekindle_models::arch::RopeScaling::None,
+        });
+        assert!(check(66, 32, &arch).is_ok());
     }
 
     #[test]

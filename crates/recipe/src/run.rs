@@ -43,6 +43,8 @@ pub struct RunOptions {
     pub stop: Arc<AtomicUsize>,
     /// Step after which the run saves and stops, to be resumed later.
     pub stop_after: Option<u64>,
+    /// Whether to train on a base model with weights that are not finite.
+    pub allow_nonfinite_base: bool,
 }
 
 /// A measurement of a model on the validation rows.
@@ -86,6 +88,8 @@ struct Loaded {
     policy: Decoder,
     generation: Generation,
     padding: Padding,
+    /// What the user should know of the model.
+    notes: Vec<String>,
     /// The plain device, where batches and evaluations live.
     device: Device,
 }
@@ -109,9 +113,10 @@ pub fn run(
     let rows = Rows::read(&recipe.data, recipe.seed)?;
     let data_hash = rows.hash.clone();
     let model = OpenModel::open(&recipe.model, recipe.init)?;
+    plan.check_model(&model.arch, length_multiple(device))?;
     let folder = RunFolder::open(plan, options)?;
     check_same(plan, &folder, &data_hash)?;
-    let loaded = load(plan, &model, rows, device)?;
+    let loaded = load(plan, &model, rows, device, options)?;
     let loader = loader(plan, &loaded.dataset)?;
     let total_steps = plan.total_steps(loader.steps_per_epoch());
     let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
@@ -208,19 +213,33 @@ fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
 const TERMINATE: usize = 15;
 
 /// Renders the rows, reads the weights and puts the method on them.
-fn load(plan: &Plan, model: &OpenModel, rows: Rows, device: &Device) -> Result<Loaded, RunError> {
+fn load(
+    plan: &Plan,
+    model: &OpenModel,
+    rows: Rows,
+    device: &Device,
+    options: &RunOptions,
+) -> Result<Loaded, RunError> {
     let recipe = &plan.recipe;
     let text = model.text(recipe.data.template.as_deref())?;
     let dataset = samples(plan, &text, rows)?;
     let tracked = device.clone().autodiff();
-    let decoder = model.decoder(recipe.init, recipe.seed, &tracked)?;
+    let (decoder, non_finite) = model.watched_decoder(recipe.init, recipe.seed, &tracked)?;
+    let mut notes = model.notes();
+    if let Some(found) = non_finite {
+        if !options.allow_nonfinite_base {
+            return Err(RunError::NonFiniteBase { path: recipe.model.clone(), found });
+        }
+        notes.push(format!("{found}; the run goes on, as `--allow-nonfinite-base` asks"));
+    }
     let policy = match plan.lora() {
         Some(config) => decoder.with_lora(&config, recipe.seed)?,
         None => decoder,
     };
     let generation = Generation::greedy(text.stop_ids.clone(), recipe.eval.max_new_tokens);
     let padding = Padding::new(&text.tokenizer, length_multiple(device));
-    Ok(Loaded { text, dataset, policy, generation, padding, device: device.clone().inner() })
+    let device = device.clone().inner();
+    Ok(Loaded { text, dataset, policy, generation, padding, notes, device })
 }
 
 /// The rows of `plan` as samples, rendered with the tokenizer and the template of `text`.
@@ -271,6 +290,9 @@ fn announce(
         target_tokens: dataset.target_tokens,
         total_steps,
     })?;
+    for note in &loaded.notes {
+        log.warn(note)?;
+    }
     if !dataset.rejects.is_empty() {
         let count = dataset.rejects.len();
         log.warn(&format!("{count} rows were left out; rejects.jsonl says which and why"))?;

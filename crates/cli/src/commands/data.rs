@@ -1,6 +1,7 @@
 //! `rekindle data`.
 
 mod batches;
+mod render;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ use rekindle_recipe::{OpenModel, RunError};
 pub enum Command {
     /// Shows the first rows as the model will see them, with roles and trained tokens marked.
     Preview(Preview),
+    /// Writes out conversations by a chat template, as they stand, without looking at their order.
+    Render(render::Arguments),
     /// Writes the rows of a recipe's first steps as the loop gets them.
     #[command(hide = true)]
     Batches(batches::Arguments),
@@ -50,6 +53,7 @@ pub struct Preview {
 pub fn run(command: &Command) -> Result<u8> {
     match command {
         Command::Preview(arguments) => preview(arguments),
+        Command::Render(arguments) => render::run(arguments),
         Command::Batches(arguments) => batches::run(arguments),
     }
 }

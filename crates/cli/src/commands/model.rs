@@ -42,6 +42,9 @@ pub fn run(command: &Command) -> Result<u8> {
 
 fn inspect(arguments: &Inspect) -> Result<u8> {
     let model = OpenModel::open(&arguments.model, Init::Pretrained)?;
+    for note in model.notes() {
+        eprintln!("note: {note}");
+    }
     let (arch, source) = (&model.arch, model.source());
     rekindle_models::load::strict_check(&arch.tensor_shapes(), source, arch.tied_head)
         .map_err(RunError::from)?;

@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Saves a checkpoint and stops after this step, to be resumed later.
     #[arg(long, value_name = "STEP")]
     stop_after: Option<u64>,
+    /// Trains on a base model even if some of its weights are NaN or infinite.
+    #[arg(long)]
+    allow_nonfinite_base: bool,
     /// Plain lines even on a terminal.
     #[arg(long)]
     plain: bool,
@@ -58,10 +61,12 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         overwrite: arguments.overwrite,
         stop: stop_flag()?,
         stop_after: arguments.stop_after,
+        allow_nonfinite_base: arguments.allow_nonfinite_base,
     };
     let mut progress = Progress::new(arguments.plain);
     let listener = &mut |event: &_| progress.event(event);
-    let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener)?;
+    let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener)
+        .map_err(|error| at_their_place(error, &text, &arguments.recipe.display().to_string()))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {

@@ -81,7 +81,12 @@ impl World {
     /// Trains as `recipe.toml` says, with more arguments.
     pub fn train(&self, more: &[&str]) -> Done {
         let first = ["train", "recipe.toml", "--device", "cpu", "--plain"];
-        let output = self.command(&[&first, more].concat()).output().unwrap();
+        self.run(&[&first, more].concat())
+    }
+
+    /// What `rekindle` with these arguments does.
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        let output = self.command(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         Done { code: output.status.code(), said: String::from_utf8(said).unwrap() }
     }
@@ -166,6 +171,11 @@ pub fn write_model(folder: &Path, vocab: usize) {
         ("model.norm.weight".to_owned(), vec![32]),
     ];
     shapes.extend(layer.map(|(name, shape)| (format!("model.layers.0.{name}.weight"), shape)));
+    write_weights(folder, shapes);
+}
+
+/// Writes random weights of these names and shapes.
+pub fn write_weights(folder: &Path, shapes: Vec<(String, Vec<usize>)>) {
     let mut state = 1_u64;
     let filled: Vec<_> =
         shapes.into_iter().map(|(name, shape)| (name, random(&shape, &mut state), shape)).collect();

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::RowError;
 use crate::record::Message;
@@ -40,10 +40,8 @@ pub(super) fn guard<'a>(
         if let Some(content) = broken(&messages[i].content, specials)? {
             messages.to_mut()[i].content = content;
         }
-        for key in messages[i].extra.keys().cloned().collect::<Vec<_>>() {
-            if let Some(value) = broken_value(&messages[i].extra[&key], specials)? {
-                messages.to_mut()[i].extra[&key] = value;
-            }
+        if let Some(extra) = broken_map(&messages[i].extra, specials)? {
+            messages.to_mut()[i].extra = extra;
         }
     }
     let tools = match tools {
@@ -65,17 +63,28 @@ fn broken_value(value: &Value, specials: &[String]) -> Result<Option<Value>, Row
             }
             Ok(changed.map(Value::Array))
         }
-        Value::Object(map) => {
-            let mut changed = None;
-            for (key, item) in map {
-                if let Some(item) = broken_value(item, specials)? {
-                    changed.get_or_insert_with(|| map.clone())[key] = item;
-                }
-            }
-            Ok(changed.map(Value::Object))
-        }
+        Value::Object(map) => Ok(broken_map(map, specials)?.map(Value::Object)),
         _ => Ok(None),
     }
+}
+
+/// The map with its keys and values broken, in the same order, if any of them is.
+fn broken_map(
+    map: &Map<String, Value>,
+    specials: &[String],
+) -> Result<Option<Map<String, Value>>, RowError> {
+    let mut changed = false;
+    let mut out = Map::new();
+    for (key, item) in map {
+        let new_key = broken(key, specials)?;
+        let new_item = broken_value(item, specials)?;
+        changed |= new_key.is_some() || new_item.is_some();
+        out.insert(
+            new_key.unwrap_or_else(|| key.clone()),
+            new_item.unwrap_or_else(|| item.clone()),
+        );
+    }
+    Ok(changed.then_some(out))
 }
 
 /// The text with every special token in it broken behind its first character, if there is one.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::guard::{self, Clean};
 use crate::error::RowError;
 use crate::record::{Message, Role};
-use crate::template::ChatTemplate;
+use crate::template::{ChatTemplate, TemplateError};
 
 /// Byte ranges in `whole` of the assistant's turns that are trained on, in order.
 ///
@@ -36,7 +36,7 @@ pub(super) fn of_assistant(
             let start = mark.start;
             Some(start..end_of_turn(&whole.text[..mark.end], start, specials))
         };
-        let span = by_prefix(template, messages, i, tools, whole, specials).or_else(marked);
+        let span = by_prefix(template, messages, i, tools, whole, specials)?.or_else(marked);
         spans.push(span.ok_or(RowError::TurnNotFound { turn: i + 1 })?);
     }
     if spans.windows(2).any(|two| two[0].end > two[1].start) {
@@ -54,15 +54,14 @@ pub(super) fn of_turns(
     messages: &[Message],
     tools: Option<&Value>,
     whole: &Clean,
-) -> Vec<(Role, Range<usize>)> {
+) -> Result<Vec<(Role, Range<usize>)>, RowError> {
     let mut spans = Vec::with_capacity(messages.len());
     let mut start = Some(0);
     for (i, message) in messages.iter().enumerate() {
         let end = if i + 1 == messages.len() {
             Some(whole.text.len())
         } else {
-            let upto = template.render_marked(&messages[..=i], tools, false).ok();
-            let upto = upto.map(|rendered| guard::clean(rendered).text);
+            let upto = text_of(template, &messages[..=i], tools, false)?;
             upto.filter(|upto| whole.text.starts_with(upto.as_str())).map(|upto| upto.len())
         };
         if let (Some(start), Some(end)) = (start, end)
@@ -72,7 +71,7 @@ pub(super) fn of_turns(
         }
         start = end;
     }
-    spans
+    Ok(spans)
 }
 
 fn by_prefix(
@@ -82,18 +81,34 @@ fn by_prefix(
     tools: Option<&Value>,
     whole: &Clean,
     specials: &[String],
-) -> Option<Range<usize>> {
-    let before = template.render_marked(&messages[..turn], tools, true).ok()?;
-    let before = guard::clean(before).text;
+) -> Result<Option<Range<usize>>, RowError> {
+    let Some(before) = text_of(template, &messages[..turn], tools, true)? else {
+        return Ok(None);
+    };
     let with_turn = if turn + 1 == messages.len() {
-        whole.text.clone()
+        Some(whole.text.clone())
     } else {
-        guard::clean(template.render_marked(&messages[..=turn], tools, false).ok()?).text
+        text_of(template, &messages[..=turn], tools, false)?
     };
     let start = before.len();
-    with_turn.strip_prefix(before.as_str())?;
-    let end = end_of_turn(&with_turn, start, specials);
-    whole.text.starts_with(&with_turn[..end]).then_some(start..end)
+    Ok(with_turn.filter(|with_turn| with_turn.starts_with(&before)).and_then(|with_turn| {
+        let end = end_of_turn(&with_turn, start, specials);
+        whole.text.starts_with(&with_turn[..end]).then_some(start..end)
+    }))
+}
+
+/// The text of a part of a conversation, or nothing where the template refuses the part.
+fn text_of(
+    template: &ChatTemplate,
+    messages: &[Message],
+    tools: Option<&Value>,
+    add_generation_prompt: bool,
+) -> Result<Option<String>, RowError> {
+    match template.render_marked(messages, tools, add_generation_prompt) {
+        Ok(rendered) => Ok(Some(guard::clean(rendered).text)),
+        Err(error @ TemplateError::Unusable { .. }) => Err(error.into()),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Where a turn that starts at `start` ends: behind its last special token if only blanks follow

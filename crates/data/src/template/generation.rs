@@ -16,17 +16,23 @@ pub(crate) const BREAK: char = '\u{E002}';
 
 /// The first character of a text that the renderer needs for itself.
 pub(crate) fn reserved_character(text: &str) -> Option<u32> {
-    text.chars().find(|c| (START..=BREAK).contains(c)).map(u32::from)
+    text.chars().find(|&c| is_reserved(c)).map(u32::from)
+}
+
+/// Whether the renderer needs a character for itself.
+pub(super) fn is_reserved(c: char) -> bool {
+    (START..=BREAK).contains(&c)
 }
 
 /// The first mark of a generation block that stands anywhere in a value.
 pub(super) fn reserved_in_value(value: &Value) -> Option<u32> {
+    let mark = |text: &str| text.chars().find(|c| (START..=END).contains(c)).map(u32::from);
     match value {
-        Value::String(text) => text.chars().find(|c| (START..=END).contains(c)).map(u32::from),
+        Value::String(text) => mark(text),
         Value::Array(list) => list.iter().find_map(reserved_in_value),
-        Value::Object(map) => map
-            .iter()
-            .find_map(|(key, value)| reserved_character(key).or_else(|| reserved_in_value(value))),
+        Value::Object(map) => {
+            map.iter().find_map(|(key, value)| mark(key).or_else(|| reserved_in_value(value)))
+        }
         _ => None,
     }
 }

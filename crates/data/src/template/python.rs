@@ -1,23 +1,73 @@
-//! What templates take from Python: JSON as `json.dumps` writes it, and methods of its types.
+//! Methods of Python's types.
 
-use std::fmt::Write;
-
-use minijinja::{Error, State, Value as Jinja};
+use minijinja::value::from_args;
+use minijinja::{Error, ErrorKind, State, Value as Jinja};
 use minijinja_contrib::pycompat;
-use serde_json::Value;
+
+use super::text::{Paid, python_str};
+
+/// The largest width or precision that `str.format` may be asked for.
+const MAX_WIDTH: usize = 4096;
 
 /// A method of a Python type. `str.title` is written here: the compatibility crate leaves letters
-/// behind a slash or a digit small, Python does not.
+/// behind a slash or a digit small, Python does not. `str.join` and `str.format` are bounded.
 pub(super) fn method(
     state: &mut State,
     value: &Jinja,
     name: &str,
     args: &[Jinja],
 ) -> Result<Jinja, Error> {
-    match value.as_str().filter(|_| name == "title" && args.is_empty()) {
-        Some(text) => Ok(title(text).into()),
-        None => pycompat::unknown_method_callback(state, value, name, args),
+    match (value.as_str(), name) {
+        (Some(text), "title") if args.is_empty() => Ok(title(text).into()),
+        (Some(text), "join") => join(state, text, args).map(Jinja::from),
+        (Some(text), "format") => {
+            check_format(text)?;
+            for arg in args.iter().filter(|arg| arg.as_object().is_some()) {
+                // Refuses what is too deep or too long before it is formatted.
+                python_str(state, arg)?;
+            }
+            pycompat::unknown_method_callback(state, value, name, args)
+        }
+        _ => pycompat::unknown_method_callback(state, value, name, args),
     }
+}
+
+/// `str.join`, which as in Python takes nothing but texts.
+fn join(state: &State, separator: &str, args: &[Jinja]) -> Result<String, Error> {
+    let (items,): (&Jinja,) = from_args(args)?;
+    let mut out = Paid::new(state);
+    for (i, item) in items.try_iter()?.enumerate() {
+        let Some(text) = item.as_str() else {
+            let detail = format!("join wants texts, but item {i} is a {}", item.kind());
+            return Err(Error::new(ErrorKind::InvalidOperation, detail));
+        };
+        if i > 0 {
+            out.push(separator)?;
+        }
+        out.push(text)?;
+    }
+    Ok(out.finish())
+}
+
+/// Refuses a format whose fields ask for more than [`MAX_WIDTH`] characters.
+fn check_format(format: &str) -> Result<(), Error> {
+    let (mut inside, mut width) = (0_usize, 0_usize);
+    for c in format.chars() {
+        match c {
+            '{' => inside += 1,
+            '}' => inside = inside.saturating_sub(1),
+            _ => {}
+        }
+        width = match c.to_digit(10) {
+            Some(digit) if inside > 0 => width.saturating_mul(10).saturating_add(digit as usize),
+            _ => 0,
+        };
+        if width > MAX_WIDTH {
+            let detail = format!("a format asks for a width above {MAX_WIDTH}");
+            return Err(Error::new(ErrorKind::InvalidOperation, detail));
+        }
+    }
+    Ok(())
 }
 
 /// The text with the first letter of each run of letters large and the others small.
@@ -35,123 +85,8 @@ fn title(text: &str) -> String {
     out
 }
 
-/// The arguments of `json.dumps` that templates use.
-pub(super) struct JsonStyle {
-    pub(super) ensure_ascii: bool,
-    pub(super) sort_keys: bool,
-    /// Spaces a level; `None` writes one line.
-    pub(super) indent: Option<usize>,
-    /// Between items, and between a key and its value.
-    pub(super) separators: (String, String),
-}
-
-/// The text of a value.
-pub(super) fn dumps(value: &Value, style: &JsonStyle) -> String {
-    let mut out = String::new();
-    write_value(&mut out, value, style, 0);
-    out
-}
-
-fn write_value(out: &mut String, value: &Value, style: &JsonStyle, level: usize) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
-            Some(float) => out.push_str(&float_repr(float)),
-            None => out.push_str(&number.to_string()),
-        },
-        Value::String(text) => write_string(out, text, style.ensure_ascii),
-        Value::Array(list) => {
-            write_items(out, ['[', ']'], style, level, list.iter(), |out, item| {
-                write_value(out, item, style, level + 1);
-            });
-        }
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            if style.sort_keys {
-                entries.sort_by(|a, b| a.0.cmp(b.0));
-            }
-            write_items(out, ['{', '}'], style, level, entries.into_iter(), |out, entry| {
-                write_string(out, entry.0, style.ensure_ascii);
-                out.push_str(&style.separators.1);
-                write_value(out, entry.1, style, level + 1);
-            });
-        }
-    }
-}
-
-fn write_items<T>(
-    out: &mut String,
-    [open, close]: [char; 2],
-    style: &JsonStyle,
-    level: usize,
-    items: impl ExactSizeIterator<Item = T>,
-    mut write_one: impl FnMut(&mut String, T),
-) {
-    let break_line = |out: &mut String, level: usize| {
-        if let Some(indent) = style.indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', indent * level));
-        }
-    };
-    let empty = items.len() == 0;
-    out.push(open);
-    for (i, item) in items.enumerate() {
-        if i > 0 {
-            out.push_str(&style.separators.0);
-        }
-        break_line(out, level + 1);
-        write_one(out, item);
-    }
-    if !empty {
-        break_line(out, level);
-    }
-    out.push(close);
-}
-
-fn write_string(out: &mut String, text: &str, ensure_ascii: bool) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{C}' => out.push_str("\\f"),
-            c if c < ' ' || (ensure_ascii && c > '~') => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}").expect("writing to a string does not fail");
-                }
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-/// Python's shortest form of a float: its exponent has a sign and at least two digits.
-fn float_repr(float: f64) -> String {
-    let short = format!("{float:?}");
-    match short.split_once('e') {
-        None => short,
-        Some((digits, exponent)) => {
-            let (sign, exponent) = match exponent.strip_prefix('-') {
-                Some(exponent) => ('-', exponent),
-                None => ('+', exponent),
-            };
-            let digits = digits.strip_suffix(".0").unwrap_or(digits);
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -160,44 +95,9 @@ mod tests {
     }
 
     #[test]
-    fn floats_read_as_pythons_repr() {
-        for (float, text) in [
-            (1.0, "1.0"),
-            (1e16, "1e+16"),
-            (1e15, "1000000000000000.0"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (-2.5e-10, "-2.5e-10"),
-            (1e100, "1e+100"),
-        ] {
-            assert_eq!(float_repr(float), text);
-        }
-    }
-
-    #[test]
-    fn strings_are_escaped_as_python_does() {
-        let style = |ensure_ascii| JsonStyle {
-            ensure_ascii,
-            sort_keys: true,
-            indent: None,
-            separators: (", ".into(), ": ".into()),
-        };
-        let value = json!({"b": "<é\u{1}\u{7f}😀>", "a": [1, null, true, []]});
-        let plain = "{\"a\": [1, null, true, []], \"b\": \"<é\\u0001\u{7f}😀>\"}";
-        assert_eq!(dumps(&value, &style(false)), plain);
-        let ascii = r#"{"a": [1, null, true, []], "b": "<\u00e9\u0001\u007f\ud83d\ude00>"}"#;
-        assert_eq!(dumps(&value, &style(true)), ascii);
-    }
-
-    #[test]
-    fn indentation_breaks_lines_as_python_does() {
-        let style = JsonStyle {
-            ensure_ascii: false,
-            sort_keys: false,
-            indent: Some(2),
-            separators: (",".into(), ": ".into()),
-        };
-        let value = json!({"a": [1, 2], "b": {}});
-        assert_eq!(dumps(&value, &style), "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {}\n}");
+    fn widths_count_inside_fields_alone() {
+        check_format("{{}} in 123456 {:>40} {0:.3f} {a}").unwrap();
+        check_format("{:999999999}").unwrap_err();
+        check_format("{:.999999999f}").unwrap_err();
     }
 }

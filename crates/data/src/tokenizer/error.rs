@@ -39,8 +39,8 @@ pub enum TokenizerError {
     },
     /// A regular expression could take time exponential in the text's length.
     #[error(
-        "the tokenizer's pattern `{pattern}` repeats a repetition, which can hang on hostile text; \
-         wanted a pattern without nested repetition"
+        "the tokenizer's pattern `{pattern}` repeats a repetition or a choice, which can hang on \
+         hostile text; wanted a pattern without nested repetition, or a published one"
     )]
     UnsafePattern {
         /// The pattern.

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::TokenizerError;
+use super::known_patterns::KNOWN_PATTERNS;
 
 /// Checks every pattern of a tokenizer's normaliser, pre-tokenizer and decoder.
 pub(super) fn check(inner: &tokenizers::Tokenizer) -> Result<(), TokenizerError> {
@@ -22,7 +23,7 @@ fn as_value<T: Serialize>(part: Option<&T>) -> Value {
 fn check_value(value: &Value) -> Result<(), TokenizerError> {
     match value {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| match value {
-            Value::String(pattern) if key == "Regex" && repeats_a_repetition(pattern) => {
+            Value::String(pattern) if key == "Regex" && !is_fit(pattern) => {
                 Err(TokenizerError::UnsafePattern { pattern: pattern.clone() })
             }
             _ => check_value(value),
@@ -32,49 +33,80 @@ fn check_value(value: &Value) -> Result<(), TokenizerError> {
     }
 }
 
-/// Whether a group that holds an unbounded repetition is itself repeated without bound, as in
-/// `(a+)+`: the shape on which backtracking takes time exponential in the text.
-fn repeats_a_repetition(pattern: &str) -> bool {
+fn is_fit(pattern: &str) -> bool {
+    KNOWN_PATTERNS.contains(&pattern) || !repeats_a_choice(pattern)
+}
+
+/// Whether a group that can match in more than one way, by a repetition or by alternatives, is
+/// itself repeated, as in `(a+)+`, `(a|aa)+` or `(a{1,9}){9,}`: the shapes on which backtracking
+/// takes time exponential in the text. Many harmless patterns have that shape as well; none of
+/// the published ones that are known does.
+fn repeats_a_choice(pattern: &str) -> bool {
     let chars: Vec<char> = pattern.chars().collect();
-    // For each open group, whether an unbounded repetition was seen in it.
+    // For each open group, whether it can match in more than one way.
     let mut open = vec![false];
     let mut i = 0;
     while i < chars.len() {
+        let mut choice = false;
         match chars[i] {
             '\\' => i += 1,
             '[' => i = class_end(&chars, i),
-            '(' => open.push(false),
+            '(' => {
+                open.push(false);
+                // The `?` of `(?:`, `(?!` or `(?i:` repeats nothing.
+                i += usize::from(chars.get(i + 1) == Some(&'?'));
+            }
             ')' if open.len() > 1 => {
-                let inner = open.pop().unwrap_or(false);
-                let repeated = unbounded(&chars, i + 1);
-                if inner && repeated {
+                choice = open.pop().unwrap_or(false);
+                if choice && repetition(&chars, i + 1) == Repetition::Many {
                     return true;
                 }
-                if let Some(outer) = open.last_mut() {
-                    *outer |= inner;
-                }
             }
+            '|' => choice = true,
             _ => {}
         }
         i += 1;
-        if unbounded(&chars, i)
-            && let Some(group) = open.last_mut()
-        {
-            *group = true;
+        choice |= repetition(&chars, i) != Repetition::Fixed;
+        if let Some(group) = open.last_mut() {
+            *group |= choice;
         }
     }
     false
 }
 
-/// Whether an unbounded repetition (`+`, `*`, `{n,}`) stands at `i`; possessive ones are safe.
-fn unbounded(chars: &[char], i: usize) -> bool {
+/// How often what stands before a place is matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repetition {
+    /// Once, or a fixed small number of times.
+    Fixed,
+    /// A number of times that varies, below [`MANY`].
+    Few,
+    /// [`MANY`] times or without bound.
+    Many,
+}
+
+/// From how many times on a repetition counts as one without bound.
+const MANY: usize = 10;
+
+/// The repetition that stands at `i`; a possessive one gives nothing back and is safe.
+fn repetition(chars: &[char], i: usize) -> Repetition {
     match chars.get(i) {
-        Some('+' | '*') => chars.get(i + 1) != Some(&'+'),
+        Some('+' | '*') if chars.get(i + 1) == Some(&'+') => Repetition::Fixed,
+        Some('+' | '*') => Repetition::Many,
+        Some('?') => Repetition::Few,
         Some('{') => {
             let inside: String = chars[i + 1..].iter().take_while(|&&c| c != '}').collect();
-            inside.ends_with(',')
+            let (least, most) = inside.split_once(',').unwrap_or((&inside, &inside));
+            match most.parse::<usize>() {
+                Ok(most) if most >= MANY => Repetition::Many,
+                Ok(_) if least == most => Repetition::Fixed,
+                Ok(_) => Repetition::Few,
+                Err(_) if most.is_empty() && !least.is_empty() => Repetition::Many,
+                // A brace that is only a character.
+                Err(_) => Repetition::Fixed,
+            }
         }
-        _ => false,
+        _ => Repetition::Fixed,
     }
 }
 
@@ -91,19 +123,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nested_repetition_is_seen_and_published_patterns_pass() {
-        for hostile in ["(a+)+", "(?:\\s*x)*y", "((ab*)c)+", "(a|b+){2,}"] {
-            assert!(repeats_a_repetition(hostile), "{hostile}");
-        }
-        for fine in [
-            super::super::vocab::LLAMA3_PATTERN,
-            super::super::vocab::QWEN2_PATTERN,
-            r"'s|'t| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-            r"\p{N}{1,3}",
-            r"[(a+)+]+",
-            r"\(a+\)+",
+    fn repeated_choices_are_seen() {
+        for hostile in [
+            "(a+)+",
+            "(?:\\s*x)*y",
+            "((ab*)c)+",
+            "(a|b+){2,}",
+            "(a|aa)+$",
+            "(a|a)*$",
+            "(a{1,9})+$",
+            "(a|aa){40}",
+            "(a?){50}",
+            "((?:a|aa)b?)+",
+            "(a{1,9}){,30}",
         ] {
-            assert!(!repeats_a_repetition(fine), "{fine}");
+            assert!(repeats_a_choice(hostile), "{hostile}");
+        }
+    }
+
+    #[test]
+    fn published_patterns_pass_even_without_the_list_of_known_ones() {
+        let others =
+            [r"[(a+)+]+", r"\(a+\)+", "(?:ab){3}c+", "(a|b)?", "(?:ab)+", "(a+){2}", "{a|b}"];
+        for fine in KNOWN_PATTERNS.into_iter().chain(others) {
+            assert!(!repeats_a_choice(fine), "{fine}");
         }
     }
 }

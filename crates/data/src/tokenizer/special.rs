@@ -21,7 +21,28 @@ pub struct SpecialTokens {
     pub stop_ids: Vec<u32>,
 }
 
+/// A special token's name that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no special token is called `{0}`; wanted bos_token, eos_token, pad_token or unk_token")]
+pub struct UnknownSpecialName(pub String);
+
 impl SpecialTokens {
+    /// Sets a token by its name: `bos_token`, `eos_token`, `pad_token` or `unk_token`.
+    ///
+    /// # Errors
+    /// [`UnknownSpecialName`] for any other name.
+    pub fn set(&mut self, name: &str, token: &str) -> Result<(), UnknownSpecialName> {
+        let place = match name {
+            "bos_token" => &mut self.bos_token,
+            "eos_token" => &mut self.eos_token,
+            "pad_token" => &mut self.pad_token,
+            "unk_token" => &mut self.unk_token,
+            _ => return Err(UnknownSpecialName(name.into())),
+        };
+        *place = Some(token.into());
+        Ok(())
+    }
+
     /// Those of a `tokenizer_config.json`: each a string, or an object with `content`.
     #[must_use]
     pub fn from_tokenizer_config(config: &Value) -> Self {

@@ -18,8 +18,12 @@ fn with(key: &str, value: Value) -> Result<Arch, ModelError> {
     Arch::from_hf(&config)
 }
 
+/// What is said of a config that is refused, with exit code 4.
+#[track_caller]
 fn message(key: &str, value: Value) -> String {
-    with(key, value).unwrap_err().to_string()
+    let error = with(key, value).unwrap_err();
+    assert_eq!(error.exit_code(), 4, "{error}");
+    error.to_string()
 }
 
 #[test]
@@ -85,6 +89,38 @@ fn numbers_out_of_range_are_refused_by_key() {
     for (key, value) in cases {
         let text = message(key, value.clone());
         assert!(text.contains(&format!("`{key}`")), "{key} = {value}: {text}");
+    }
+}
+
+#[test]
+fn experts_that_cannot_be_are_refused_by_key() {
+    let mixture = |kind: &str, key: &str, value: Value| {
+        let mut config = config();
+        config["model_type"] = json!(kind);
+        for (key, value) in [
+            ("num_local_experts", json!(4)),
+            ("num_experts_per_tok", json!(2)),
+            ("moe_intermediate_size", json!(16)),
+            (key, value),
+        ] {
+            config[key] = value;
+        }
+        Arch::from_hf(&config)
+    };
+    for (kind, count) in [("mixtral", "num_local_experts"), ("qwen3_moe", "num_experts")] {
+        assert!(mixture(kind, "num_experts_per_tok", json!(4)).is_ok(), "{kind}");
+        for (key, value, wanted) in [
+            ("num_experts_per_tok", json!(5), "`num_experts_per_tok`"),
+            ("num_experts_per_tok", json!(0), "`num_experts_per_tok`"),
+            ("num_experts_per_tok", json!(-1), "`num_experts_per_tok`"),
+            (count, json!(0), "_experts`"),
+            (count, json!(1_000_000_000), "_experts`"),
+            (count, json!("4"), "_experts`"),
+        ] {
+            let error = mixture(kind, key, value.clone()).unwrap_err();
+            assert_eq!(error.exit_code(), 4, "{error}");
+            assert!(error.to_string().contains(wanted), "{kind}: {key} = {value}: {error}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sources seen in another way: names that get a prefix, and one tensor left out.
 
+use burn::tensor::TensorData;
+
 use super::WeightSource;
 use crate::error::ModelError;
 
@@ -46,6 +48,10 @@ impl WeightSource for Prefixed<'_> {
         self.source.read_f32(self.own(name))
     }
 
+    fn read(&self, name: &str) -> Result<TensorData, ModelError> {
+        self.source.read(self.own(name))
+    }
+
     fn describe(&self) -> String {
         self.source.describe()
     }
@@ -68,6 +74,10 @@ impl WeightSource for Without<'_> {
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.source.read_f32(name)
+    }
+
+    fn read(&self, name: &str) -> Result<TensorData, ModelError> {
+        self.source.read(name)
     }
 
     fn describe(&self) -> String {

@@ -3,11 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::TensorData;
 use serde_json::Value;
 
 use super::safetensors_file::SafetensorsFile;
 use super::{WeightSource, index, suspect};
 use crate::error::ModelError;
+
+/// Endings of files that may be pickles.
+const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
+
+/// Files that are read beside the config, where the folder has them.
+const COMPANIONS: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
 
 /// A folder with `config.json` and, unless it was opened without, safetensors weights.
 ///
@@ -48,11 +56,15 @@ impl HfFolder {
     /// Opens the folder for its config and tokenizer alone, as training from scratch needs it.
     ///
     /// # Errors
-    /// [`ModelError`] where there is no folder or its config is no JSON object.
+    /// [`ModelError`] where there is no folder, its config is no JSON object, or a file that would
+    /// be read is a link out of the folder or no regular file.
     pub fn open_without_weights(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         if !path.exists() {
             return Err(without_config(folder));
+        }
+        for name in ["config.json"].iter().chain(&COMPANIONS) {
+            refuse_strange(folder, &folder.join(name))?;
         }
         let config = read_json(&path)?;
         if !config.is_object() {
@@ -127,14 +139,19 @@ impl WeightSource for HfFolder {
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let file = &self.files[*self.homes.get(name)?];
-        file.tensors.get(name).map(|entry| entry.shape.clone())
+        self.files[*self.homes.get(name)?].shape(name)
     }
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let file = self.homes.get(name).map(|&home| &self.files[home]);
-        match file.and_then(|file| Some((file, file.tensors.get(name)?))) {
-            Some((file, entry)) => file.read_f32(name, entry),
+        match self.homes.get(name) {
+            Some(&home) => self.files[home].read_f32(name),
+            None => Err(ModelError::NoTensor { name: name.to_owned() }),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<TensorData, ModelError> {
+        match self.homes.get(name) {
+            Some(&home) => self.files[home].read(name),
             None => Err(ModelError::NoTensor { name: name.to_owned() }),
         }
     }
@@ -146,8 +163,25 @@ impl WeightSource for HfFolder {
     }
 }
 
+/// Opens one safetensors file and checks its header, as is done for those of a model.
+///
+/// # Errors
+/// [`ModelError`] where the file cannot be read or is broken.
+pub fn open_safetensors(path: &Path) -> Result<impl WeightSource + use<>, ModelError> {
+    SafetensorsFile::open(path)
+}
+
+/// Whether the ending of `path` is one that pickles have.
+pub fn is_pickle(path: &Path) -> bool {
+    path.extension().is_some_and(|ext| PICKLES.iter().any(|it| ext == *it))
+}
+
 /// Reads a JSON file.
-pub(super) fn read_json(path: &Path) -> Result<Value, ModelError> {
+///
+/// # Errors
+/// [`ModelError`] where the file cannot be read, is no regular file, or holds no JSON.
+pub fn read_json(path: &Path) -> Result<Value, ModelError> {
+    refuse_irregular(path)?;
     let bytes = std::fs::read(path).map_err(|error| ModelError::io(path, error))?;
     suspect::refuse(path, &bytes[..bytes.len().min(512)])?;
     serde_json::from_slice(&bytes).map_err(|error| ModelError::BadJson {
@@ -156,10 +190,31 @@ pub(super) fn read_json(path: &Path) -> Result<Value, ModelError> {
     })
 }
 
+/// Refuses a file that is there and is a link out of the folder or no regular file.
+fn refuse_strange(folder: &Path, path: &Path) -> Result<(), ModelError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    index::stays_inside(folder, path)?;
+    refuse_irregular(path)
+}
+
+/// Refuses what is no regular file: reading a pipe would wait for a writer.
+fn refuse_irregular(path: &Path) -> Result<(), ModelError> {
+    if path.metadata().map_err(|error| ModelError::io(path, error))?.is_file() {
+        return Ok(());
+    }
+    Err(ModelError::BadJson {
+        path: path.to_owned(),
+        reason: "not a regular file; put the file itself there".to_owned(),
+    })
+}
+
 /// Why a folder without `config.json` cannot be used.
 fn without_config(folder: &Path) -> ModelError {
     let folder = folder.to_owned();
-    match first_with_extension(&folder, &["gguf"]) {
+    let is_gguf = |path: &Path| path.extension().is_some_and(|ext| ext == "gguf");
+    match first_named(&folder, is_gguf) {
         Ok(Some(found)) => ModelError::GgufInside { folder, found },
         _ => ModelError::NotFound { path: folder },
     }
@@ -167,8 +222,7 @@ fn without_config(folder: &Path) -> ModelError {
 
 /// Why a folder without safetensors cannot be used.
 fn without_weights(folder: &Path) -> ModelError {
-    let pickles = ["bin", "pt", "pth", "ckpt", "pkl"];
-    let found = first_with_extension(folder, &pickles);
+    let found = first_named(folder, is_pickle);
     let folder = folder.to_owned();
     match found {
         Ok(Some(found)) => ModelError::PickleOnly { folder, found },
@@ -177,12 +231,12 @@ fn without_weights(folder: &Path) -> ModelError {
     }
 }
 
-/// The name, first in their order, of a file in `folder` that ends in one of `extensions`.
-fn first_with_extension(folder: &Path, extensions: &[&str]) -> std::io::Result<Option<String>> {
+/// The name, first in their order, of a file in `folder` that is `wanted`.
+fn first_named(folder: &Path, wanted: impl Fn(&Path) -> bool) -> std::io::Result<Option<String>> {
     let names = folder
         .read_dir()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ext| extensions.iter().any(|it| ext == *it)))
+        .filter(|path| wanted(path))
         .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     Ok(names.min())
 }

@@ -5,13 +5,15 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use burn::tensor::{DType, TensorData};
 use rekindle_quant::floats;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::map::MappedFile;
-use super::suspect;
+use super::reading::ReadFile;
+use super::{WeightSource, suspect};
 use crate::error::ModelError;
 
 /// Bytes a header may have, as the safetensors crate allows.
@@ -28,25 +30,49 @@ pub(super) struct Entry {
 /// A checked safetensors file.
 #[derive(Debug)]
 pub(super) struct SafetensorsFile {
-    map: MappedFile,
+    file: ReadFile,
     pub(super) tensors: BTreeMap<String, Entry>,
 }
 
 impl SafetensorsFile {
-    /// Maps and checks the file.
+    /// Opens the file and checks its header.
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
-        let map = MappedFile::open(path)?;
-        let tensors = entries(path, map.bytes()?)?;
-        Ok(Self { map, tensors })
+        let file = ReadFile::open(path)?;
+        let start = file.bytes(0..file.len().min(512))?;
+        suspect::refuse(path, &start)?;
+        let header = header_len(path, &start, file.len())?;
+        let tensors = entries(path, &file.bytes(0..8 + header)?, file.len())?;
+        Ok(Self { file, tensors })
     }
 
-    /// A tensor's values.
-    pub(super) fn read_f32(&self, name: &str, entry: &Entry) -> Result<Vec<f32>, ModelError> {
-        let bytes = &self.map.bytes()?[entry.bytes.clone()];
+    fn bytes(&self, entry: &Entry) -> Result<Vec<u8>, ModelError> {
+        self.file.bytes(entry.bytes.start as u64..entry.bytes.end as u64)
+    }
+
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+impl WeightSource for SafetensorsFile {
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|entry| entry.shape.clone())
+    }
+
+    fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(ModelError::NoTensor { name: name.to_owned() });
+        };
+        let bytes = self.bytes(entry)?;
         match entry.dtype {
-            Dtype::F32 => Ok(floats::from_f32(bytes)),
-            Dtype::F16 => Ok(floats::from_f16(bytes)),
-            Dtype::BF16 => Ok(floats::from_bf16(bytes)),
+            Dtype::F32 => Ok(floats::from_f32(&bytes)),
+            Dtype::F16 => Ok(floats::from_f16(&bytes)),
+            Dtype::BF16 => Ok(floats::from_bf16(&bytes)),
             other => Err(ModelError::UnsupportedDtype {
                 name: name.to_owned(),
                 dtype: format!("{other:?}"),
@@ -54,17 +80,35 @@ impl SafetensorsFile {
         }
     }
 
-    /// Where the file is.
-    pub(super) fn path(&self) -> &Path {
-        self.map.path()
+    fn read(&self, name: &str) -> Result<TensorData, ModelError> {
+        let stored = self.tensors.get(name).and_then(|entry| {
+            // The files are little-endian, and so is the data only on such a machine.
+            let dtype = match entry.dtype {
+                Dtype::F16 if cfg!(target_endian = "little") => DType::F16,
+                Dtype::BF16 if cfg!(target_endian = "little") => DType::BF16,
+                _ => return None,
+            };
+            Some((entry, dtype))
+        });
+        let Some((entry, dtype)) = stored else {
+            let shape = self.shape(name).unwrap_or_default();
+            return Ok(TensorData::new(self.read_f32(name)?, shape));
+        };
+        Ok(TensorData::from_bytes_vec(self.bytes(entry)?, entry.shape.clone(), dtype))
+    }
+
+    fn describe(&self) -> String {
+        format!("safetensors file `{}`", self.path().display())
     }
 }
 
-/// Checks a whole file and returns its tensors.
-fn entries(path: &Path, file: &[u8]) -> Result<BTreeMap<String, Entry>, ModelError> {
-    suspect::refuse(path, &file[..file.len().min(512)])?;
-    let header = header(path, file)?;
+/// Checks the header of a file of `len` bytes, which begins with `head`, and returns its tensors.
+fn entries(path: &Path, head: &[u8], len: u64) -> Result<BTreeMap<String, Entry>, ModelError> {
+    let header = &head[8..];
     let bad = |reason: String| ModelError::BadSafetensors { path: path.to_owned(), reason };
+    if let Some(reason) = no_header(header) {
+        return Err(bad(reason.to_owned()));
+    }
     let raw: RawHeader = serde_json::from_slice(header).map_err(|error| bad(error.to_string()))?;
     if let Some(name) = twice(&raw.0) {
         return Err(bad(format!("tensor `{name}` is in the header twice")));
@@ -74,12 +118,11 @@ fn entries(path: &Path, file: &[u8]) -> Result<BTreeMap<String, Entry>, ModelErr
     sorted.sort_by_key(|(_, tensor)| tensor.data_offsets);
     let end = covered(&sorted).map_err(bad)?;
     let wanted = start as u64 + end;
-    if (file.len() as u64) < wanted {
-        let (path, found) = (path.to_owned(), file.len() as u64);
-        return Err(ModelError::Truncated { path, found, wanted });
+    if len < wanted {
+        return Err(ModelError::Truncated { path: path.to_owned(), found: len, wanted });
     }
-    if file.len() as u64 > wanted {
-        let trailing = file.len() as u64 - wanted;
+    if len > wanted {
+        let trailing = len - wanted;
         return Err(bad(format!("{trailing} bytes follow the last tensor; wanted none")));
     }
     let mut tensors = BTreeMap::new();
@@ -89,39 +132,33 @@ fn entries(path: &Path, file: &[u8]) -> Result<BTreeMap<String, Entry>, ModelErr
         tensors.insert(name, entry);
     }
     // The reference implementation has the last word.
-    SafeTensors::read_metadata(file).map_err(|error| bad(error.to_string()))?;
+    serde_json::from_slice::<Metadata>(header).map_err(|error| bad(error.to_string()))?;
     Ok(tensors)
 }
 
-/// The header's text, its length checked against the file's.
-fn header<'a>(path: &Path, file: &'a [u8]) -> Result<&'a [u8], ModelError> {
-    let len = file.len() as u64;
-    let Some((prefix, rest)) = file.split_first_chunk::<8>() else {
-        return Err(ModelError::TooSmall { path: path.to_owned(), len });
+/// The header's length, checked against the file's, which begins with `start`.
+fn header_len(path: &Path, start: &[u8], len: u64) -> Result<u64, ModelError> {
+    let path = path.to_owned();
+    let Some(prefix) = start.first_chunk::<8>() else {
+        return Err(ModelError::TooSmall { path, len });
     };
     let header = u64::from_le_bytes(*prefix);
     if header > HEADER_LIMIT {
-        let path = path.to_owned();
         return Err(ModelError::HeaderTooLarge { path, header, limit: HEADER_LIMIT });
     }
-    let Some(text) = rest.get(..header as usize) else {
-        return Err(ModelError::Truncated {
-            path: path.to_owned(),
-            found: len,
-            wanted: 8 + header,
-        });
-    };
-    let bad = |reason: &str| {
-        let reason = reason.to_owned();
-        Err(ModelError::BadSafetensors { path: path.to_owned(), reason })
-    };
-    if std::str::from_utf8(text).is_err() {
-        return bad("the header is not UTF-8");
+    let wanted = 8 + header;
+    if len < wanted {
+        return Err(ModelError::Truncated { path, found: len, wanted });
     }
-    if !text.starts_with(b"{") {
-        return bad("the header does not begin with `{`");
+    Ok(header)
+}
+
+/// Whether the header can be read as text at all, and why not.
+fn no_header(header: &[u8]) -> Option<&'static str> {
+    if std::str::from_utf8(header).is_err() {
+        return Some("the header is not UTF-8");
     }
-    Ok(text)
+    (!header.starts_with(b"{")).then_some("the header does not begin with `{`")
 }
 
 /// The first name that comes a second time; JSON parsers keep the last without a word.

@@ -98,6 +98,30 @@ fn g10_embeddings_with_other_rows_than_tokens_are_refused() {
     let (_folder, path) = changed(&entry, &[entry.as_slice(), &63u64.to_le_bytes()].concat());
     let error = GgufModel::open(&path).unwrap_err();
     assert!(matches!(error, ModelError::VocabRows { tokens: 64, rows: 63 }), "{error}");
+    assert_eq!(error.exit_code(), 4);
+}
+
+#[test]
+fn m2_numbers_of_a_gguf_file_out_of_range_are_refused_by_key() {
+    const U32: u32 = 4;
+    const F32: u32 = 6;
+    let cases = [
+        ("block_count", U32, 1_000_000_000u32.to_le_bytes(), "`num_hidden_layers`"),
+        ("block_count", U32, [0; 4], "`num_hidden_layers`"),
+        ("attention.head_count", U32, [0; 4], "head_count"),
+        ("attention.head_count", U32, 7u32.to_le_bytes(), "head_count"),
+        ("embedding_length", U32, (1u32 << 31).to_le_bytes(), "`hidden_size`"),
+        ("context_length", U32, [0; 4], "`max_position_embeddings`"),
+        ("rope.freq_base", F32, f32::NAN.to_le_bytes(), "`rope_theta`"),
+        ("rope.freq_base", F32, (-1.0f32).to_le_bytes(), "`rope_theta`"),
+    ];
+    for (key, kind, value, wanted) in cases {
+        let entry = [format!("llama.{key}").as_bytes(), &kind.to_le_bytes()].concat();
+        let (_folder, path) = changed(&entry, &[entry.as_slice(), &value].concat());
+        let error = GgufModel::open(&path).unwrap_err();
+        assert_eq!(error.exit_code(), 4, "{key}: {error}");
+        assert!(error.to_string().contains(wanted), "{key}: `{wanted}` is not in: {error}");
+    }
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! A file of which parts are read into memory of our own.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::ModelError;
+
+/// A regular file, read part by part.
+///
+/// Nothing is mapped: a process that cuts the file short while it is read makes an error and no
+/// signal, and what has been read does not stay in memory.
+#[derive(Debug)]
+pub(super) struct ReadFile {
+    path: PathBuf,
+    file: Mutex<File>,
+    len: u64,
+}
+
+impl ReadFile {
+    /// Opens the file at `path`.
+    pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
+        let io = |error| ModelError::io(path, error);
+        // Asked before opening: opening a pipe would wait for a writer.
+        if !path.metadata().map_err(io)?.is_file() {
+            return Err(io(Error::new(ErrorKind::InvalidInput, "not a regular file")));
+        }
+        let file = File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        Ok(Self { path: path.to_owned(), file: Mutex::new(file), len })
+    }
+
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that the file had when it was opened.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes in `range`, which lies within the file as it was opened.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] where the file has become shorter.
+    pub(super) fn bytes(&self, range: Range<u64>) -> Result<Vec<u8>, ModelError> {
+        let wanted = range.end - range.start;
+        let read = || {
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut bytes = Vec::with_capacity(wanted as usize);
+            file.seek(SeekFrom::Start(range.start))?;
+            (&mut *file).take(wanted).read_to_end(&mut bytes)?;
+            match bytes.len() as u64 == wanted {
+                true => Ok(bytes),
+                false => Err(Error::other("the file was cut short while it was being read")),
+            }
+        };
+        read().map_err(|error| ModelError::io(&self.path, error))
+    }
+}
