@@ -94,7 +94,8 @@ pub struct Rendered {
 /// A chat template in Jinja, run as Hugging Face's library runs it.
 ///
 /// Blocks are trimmed, `tojson` writes as Python does, `raise_exception` refuses the
-/// conversation. No file can be included, time and memory are bounded (faults M6 to M8).
+/// conversation. No file can be included; steps, output and depth are bounded (faults M6 to M8),
+/// but not what the engine does in one step, such as adding a list to itself again and again.
 /// `strftime_now` exists only once a time is given by [`ChatTemplate::with_now`]: a template that
 /// asks whether it is defined then writes its own fixed date, and training is repeatable.
 #[derive(Clone)]

@@ -121,12 +121,14 @@ impl RunError {
             Self::Problems(_) | Self::Output { .. } | Self::OtherSettings { .. } => 2,
             Self::Peft(PeftError::Shape { .. }) => 4,
             Self::Peft(_) => 2,
-            Self::BadRows { .. } | Self::DataChanged { .. } | Self::Row(_) => 3,
             Self::Io { .. } | Self::Events(_) => 6,
             Self::Data(error) => error.exit_code(),
             Self::Tokenizer(error) => error.exit_code(),
-            Self::Template(_) | Self::ModelPart { .. } => 4,
+            Self::Template(_)
+            | Self::ModelPart { .. }
+            | Self::Row(RowError::UnusableTemplate(_)) => 4,
             Self::Model(error) => error.exit_code(),
+            Self::BadRows { .. } | Self::DataChanged { .. } | Self::Row(_) => 3,
             Self::NonFiniteBase { .. } => 7,
             Self::Train(error) => error.exit_code(),
             Self::Checkpoint(error) => error.exit_code(),
