@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::{Device, FloatDType};
-use clap::{Parser, ValueEnum};
+use burn::tensor::Device;
+use clap::Parser;
 use rekindle_benches::report::{peak_rss_gib, rounded};
-use rekindle_benches::{Shape, device};
+use rekindle_benches::{Dtype, Shape, device};
 use rekindle_kernels as kernels;
 use rekindle_models::{Decoder, Generation, load};
 use rekindle_peft_core::init;
@@ -43,13 +43,6 @@ struct Args {
     device: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    F32,
-    Bf16,
-    F16,
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
     kernels::on_compute_threads(|| run(&args))
@@ -65,11 +58,7 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn model(args: &Args, device: &Device) -> Result<Decoder> {
-    let dtype = match args.dtype {
-        Dtype::F32 => FloatDType::F32,
-        Dtype::Bf16 => FloatDType::BF16,
-        Dtype::F16 => FloatDType::F16,
-    };
+    let dtype = args.dtype.into();
     let Some(path) = &args.model else {
         return Ok(Decoder::random(&args.shape.arch(), 0, device).cast(dtype));
     };
@@ -96,7 +85,7 @@ fn measure(args: &Args, model: &Decoder, batch: usize) -> Value {
     let step = (whole - first) / (args.new - 1).max(1) as f64;
     json!({
         "impl": "rekindle",
-        "dtype": format!("{:?}", args.dtype).to_lowercase(),
+        "dtype": args.dtype.name(),
         "device": args.device,
         "batch": batch,
         "tokens_per_s": rounded((batch * args.new) as f64 / whole, 1),

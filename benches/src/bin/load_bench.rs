@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::FloatDType;
-use clap::{Parser, ValueEnum};
-use rekindle_benches::device;
+use clap::Parser;
 use rekindle_benches::report::{peak_rss_gib, rounded};
+use rekindle_benches::{Dtype, device};
 use rekindle_models::{Decoder, load};
 use serde_json::json;
 
@@ -26,33 +25,24 @@ struct Args {
     device: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    F32,
-    Bf16,
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
     let device = device::open(&args.device)?;
     let before = peak_rss_gib();
     let files = load::open(&args.model)?;
     let arch = files.arch()?;
-    let (dtype, width) = match args.dtype {
-        Dtype::F32 => (FloatDType::F32, 4),
-        Dtype::Bf16 => (FloatDType::BF16, 2),
-    };
     let start = Instant::now();
-    let model = Decoder::load_as(files.source(), &arch, dtype, &device)?;
+    let model = Decoder::load_as(files.source(), &arch, args.dtype.into(), &device)?;
     device.sync()?;
     let seconds = start.elapsed().as_secs_f64();
-    let gib = |numbers: usize| rounded((numbers * width) as f64 / f64::from(1 << 30), 3);
+    let gib =
+        |numbers: usize| rounded((numbers * args.dtype.width()) as f64 / f64::from(1 << 30), 3);
     let sizes = arch.tensor_shapes().into_iter().map(|(_, shape)| shape.iter().product());
     println!(
         "{}",
         json!({
             "parameters": model.arch().n_parameters(),
-            "dtype": format!("{:?}", args.dtype).to_lowercase(),
+            "dtype": args.dtype.name(),
             "device": args.device,
             "seconds": rounded(seconds, 1),
             "model_gib": gib(arch.n_parameters()),

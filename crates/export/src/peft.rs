@@ -60,7 +60,7 @@ fn peft_config(model: &Decoder, config: &LoraConfig, base: &str) -> Value {
     json!({
         "base_model_name_or_path": base,
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": model.arch().family.wiring().transposed,
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": config.lora_alpha,

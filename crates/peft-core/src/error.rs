@@ -34,17 +34,4 @@ pub enum PeftError {
         /// The range allowed.
         wanted: String,
     },
-    /// An adapter tensor of the wrong shape.
-    #[error(
-        "adapter tensor `{name}` has shape {found:?}, but the layer needs {wanted:?}; \
-             the adapter was made for another base model"
-    )]
-    Shape {
-        /// The tensor's name.
-        name: String,
-        /// The shape found.
-        found: Vec<usize>,
-        /// The shape the layer needs.
-        wanted: Vec<usize>,
-    },
 }

@@ -119,7 +119,6 @@ impl RunError {
         match self {
             Self::Recipe(error) => error.exit_code(),
             Self::Problems(_) | Self::Output { .. } | Self::OtherSettings { .. } => 2,
-            Self::Peft(PeftError::Shape { .. }) => 4,
             Self::Peft(_) => 2,
             Self::Io { .. } | Self::Events(_) => 6,
             Self::Data(error) => error.exit_code(),

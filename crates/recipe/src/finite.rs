@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use burn::tensor::TensorData;
 use rekindle_models::{ModelError, WeightSource};
 
 /// Weights that are NaN or infinite.
@@ -44,6 +45,13 @@ impl<'a> Watched<'a> {
         Self { source, found: RefCell::default() }
     }
 
+    fn note(&self, name: &str, values: impl Iterator<Item = f32>) {
+        let bad = values.filter(|value| !value.is_finite()).count() as u64;
+        if bad > 0 {
+            self.found.borrow_mut().insert(name.to_owned(), bad);
+        }
+    }
+
     /// What was seen in the tensors that were read.
     pub(crate) fn found(self) -> Option<NonFinite> {
         let found = self.found.into_inner();
@@ -63,10 +71,13 @@ impl WeightSource for Watched<'_> {
 
     fn read_f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         let values = self.source.read_f32(name)?;
-        let bad = values.iter().filter(|value| !value.is_finite()).count() as u64;
-        if bad > 0 {
-            self.found.borrow_mut().insert(name.to_owned(), bad);
-        }
+        self.note(name, values.iter().copied());
+        Ok(values)
+    }
+
+    fn read(&self, name: &str) -> Result<TensorData, ModelError> {
+        let values = self.source.read(name)?;
+        self.note(name, values.iter::<f32>());
         Ok(values)
     }
 
