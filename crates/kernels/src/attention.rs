@@ -10,6 +10,9 @@ use crate::primitive::{cap, dims, log_sum_exp, narrow, narrowed, reshape, scale,
 /// Query rows whose scores exist at a time.
 const CHUNK_ROWS: usize = 128;
 
+/// Up to so many queries a text, a backend that has a kernel for few of them uses it.
+pub(crate) const FEW_QUERIES: usize = 512;
+
 /// Added to a score that must not be seen; large, yet finite in f32 sums.
 pub(crate) const HIDDEN_SCORE: f32 = -1e30;
 
@@ -59,6 +62,7 @@ pub fn attention(
     segments: Tensor<2, Int>,
     rule: AttentionRule,
 ) -> Tensor<4> {
+    Sizes::new(q.dims(), k.dims(), rule);
     Tensor::from_dispatch(<Dispatch as LlmOps>::attention(
         q.into_dispatch(),
         k.into_dispatch(),
@@ -87,8 +91,11 @@ impl Sizes {
         k: &impl TensorMetadata,
         rule: AttentionRule,
     ) -> Self {
-        let [batch, seq, heads, head_dim] = dims::<4>(q);
-        let [_, keys, kv_heads, _] = dims::<4>(k);
+        Self::new(dims::<4>(q), dims::<4>(k), rule)
+    }
+
+    fn new(q: [usize; 4], k: [usize; 4], rule: AttentionRule) -> Self {
+        let ([batch, seq, heads, head_dim], [_, keys, kv_heads, _]) = (q, k);
         assert!(keys >= seq, "attention: {keys} keys for {seq} queries");
         assert_eq!(heads % kv_heads, 0, "attention: heads not a multiple of key heads");
         let offset = rule.first_query.unwrap_or(keys - seq);

@@ -16,7 +16,7 @@ pub(crate) const GELU_CUBIC: f32 = 0.044_715;
 pub(crate) const GELU_SCALE: f32 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
 
 /// The function that a feed-forward layer bends its activations with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// `z · σ(z)`. Llama and most others.
     Silu,

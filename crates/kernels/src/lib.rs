@@ -6,9 +6,11 @@
 //! mirror the backends a binary has switched on, because Burn's backend types exist only then.
 //!
 //! Start with [`linear()`] and [`attention()`], the functions models call; [`LlmOps`] is the seam
-//! where a backend brings its own bodies, `cpu` the bodies for the Flex backend.
+//! where a backend brings its own bodies, `cpu` the bodies for the Flex backend, `cube` those for
+//! GPUs.
 
 pub mod attention;
+pub mod cache;
 pub mod gated;
 pub mod layer_norm;
 pub mod linear;
@@ -22,9 +24,12 @@ pub mod threads;
 mod autodiff;
 #[cfg(feature = "flex")]
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod primitive;
 
 pub use attention::{AttentionRule, attention};
+pub use cache::cache_write;
 pub use gated::{Activation, activate, gated};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, lora_linear};

@@ -7,6 +7,9 @@ use burn::tensor::Tensor;
 use crate::ops::LlmOps;
 use crate::primitive::scale;
 
+/// Up to so many rows a product with a weight is taken to cost what reading the weight costs.
+pub(crate) const FEW_ROWS: usize = 64;
+
 /// `x · weightᵀ` over the last dimension.
 ///
 /// `x [.., d_in]`, `weight [d_out, d_in]`, result `[.., d_out]`. The backward pass keeps `x` only

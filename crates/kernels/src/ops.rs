@@ -6,9 +6,11 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::Slice;
 
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
+use crate::primitive::{self, dims};
 use crate::{attention, gated, linear, linear_cross_entropy, rms_norm, rope};
 
 /// Operations of a decoder on the level where speed and memory are decided.
@@ -26,6 +28,16 @@ pub trait LlmOps: Backend {
     /// `x · wᵀ` for `x [n, d_in]` and `w [d_out, d_in]`: `[n, d_out]`.
     #[fusion(default)]
     fn project(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [rows, _] = dims::<2>(&x);
+        if rows <= linear::FEW_ROWS {
+            return Self::project_few(x, w);
+        }
+        Self::float_matmul(x, Self::float_transpose(w))
+    }
+
+    /// [`LlmOps::project`] of few rows, where reading the weight is what takes time.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], w[0]]))]
+    fn project_few(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(x, Self::float_transpose(w))
     }
 
@@ -49,11 +61,16 @@ pub trait LlmOps: Backend {
         b: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
+        let [rows, _] = dims::<2>(&x);
+        if rows <= linear::FEW_ROWS {
+            let u = primitive::scale::<Self>(Self::project(x.clone(), a), scale);
+            return Self::float_add(Self::project(x, w), Self::project(u, b));
+        }
         linear::lora_linear_forward::<Self>(x, w, a, b, scale).0
     }
 
     /// RMSNorm over the last dimension of `x [n, hidden]` with gain `gamma [hidden]`.
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
         rms_norm::reference::<Self>(x, gamma, eps)
     }
@@ -71,7 +88,7 @@ pub trait LlmOps: Backend {
 
     /// Half-rotation RoPE of `x [batch, seq, heads, head_dim]` by `cos`, `sin`
     /// `[batch or 1, seq, 1, rotated / 2]`; dimensions from `rotated` up stay as they are.
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
     fn rope(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -81,7 +98,7 @@ pub trait LlmOps: Backend {
     }
 
     /// `f(gate) ⊙ up`, elementwise.
-    #[fusion(default)]
+    #[fusion(dtype = gate, shape = gate)]
     fn gated(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -113,7 +130,42 @@ pub trait LlmOps: Backend {
         segments: IntTensor<Self>,
         rule: AttentionRule,
     ) -> FloatTensor<Self> {
+        let [_, queries, _, _] = dims::<4>(&q);
+        if queries <= attention::FEW_QUERIES {
+            return Self::attention_few(q, k, v, segments, rule);
+        }
         Self::attention_forward(q, k, v, segments, rule).0
+    }
+
+    /// [`LlmOps::attention`] of few queries, as in generation.
+    #[fusion(dtype = q, shape = q)]
+    fn attention_few(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        rule: AttentionRule,
+    ) -> FloatTensor<Self> {
+        Self::attention_forward(q, k, v, segments, rule).0
+    }
+
+    /// `keys` and `values` `[batch, capacity, kv_heads, head_dim]` with the new ones
+    /// `[batch, added, kv_heads, head_dim]` from slot `first` on.
+    #[fusion(meta = |keys, values, _, _, _| (keys.clone(), values.clone()))]
+    fn cache_write(
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        new_keys: FloatTensor<Self>,
+        new_values: FloatTensor<Self>,
+        first: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let write = |old, new| {
+            let [_, added, _, _] = dims::<4>(&new);
+            let mut slices = vec![Slice::full(); 4];
+            slices[1] = Slice::from(first..first + added);
+            Self::float_slice_assign(old, &slices, new)
+        };
+        (write(keys, new_keys), write(values, new_values))
     }
 
     /// [`LlmOps::attention`] with the log-sum-exp of each row of scores,
@@ -202,6 +254,3 @@ pub trait LlmOps: Backend {
 
 #[cfg(feature = "ndarray")]
 impl LlmOps for burn::backend::NdArray {}
-
-#[cfg(feature = "cube")]
-impl LlmOps for burn_cubecl::CubeBackend {}

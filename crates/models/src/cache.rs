@@ -1,6 +1,7 @@
 //! Keys and values of the tokens a generation has seen.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rekindle_kernels as kernels;
 
 /// One layer's keys and values, `[batch, capacity, kv_heads, head_dim]` each, made at the first
 /// token in the type of the computation.
@@ -14,7 +15,7 @@ pub(crate) struct LayerCache {
 pub(crate) struct Span {
     /// The slot of the first.
     pub first: usize,
-    /// Slots that are looked at, those of the new tokens among them.
+    /// Slots that attention is given, those of the new tokens among them.
     pub slots: usize,
     capacity: usize,
 }
@@ -31,8 +32,9 @@ impl LayerCache {
             Some((k, v)) => (Some(k), Some(v)),
             None => (None, None),
         };
+        let room = (with_room(old_k, &k, span.capacity), with_room(old_v, &v, span.capacity));
         // Nothing else holds the old tensors, so that they are written in place.
-        let (k, v) = (write(old_k, k, span), write(old_v, v, span));
+        let (k, v) = kernels::cache_write(room, k, v, span.first);
         self.held = Some((k.clone(), v.clone()));
         let seen = |x: Tensor<4>| {
             if span.slots == span.capacity { x } else { x.narrow(1, 0, span.slots) }
@@ -46,33 +48,33 @@ impl LayerCache {
     }
 }
 
-/// `new` at its slots of `old`, which grows to the capacity asked for.
-fn write(old: Option<Tensor<4>>, new: Tensor<4>, span: Span) -> Tensor<4> {
-    let [batch, added, heads, head_dim] = new.dims();
+/// `old` with `capacity` slots, in the form of `new`.
+fn with_room(old: Option<Tensor<4>>, new: &Tensor<4>, capacity: usize) -> Tensor<4> {
+    let [batch, _, heads, head_dim] = new.dims();
     let held = old.as_ref().map_or(0, |old| old.dims()[1]);
-    let room = (held < span.capacity).then(|| {
-        let shape = [batch, span.capacity - held, heads, head_dim];
+    let room = (held < capacity).then(|| {
+        let shape = [batch, capacity - held, heads, head_dim];
         Tensor::zeros(shape, (&new.device(), new.dtype()))
     });
-    let old = match (old, room) {
+    match (old, room) {
         (Some(old), None) => old,
         (None, Some(room)) => room,
         (old, room) => Tensor::cat(old.into_iter().chain(room).collect(), 1),
-    };
-    let last = span.first + added;
-    old.slice_assign([0..batch, span.first..last, 0..heads, 0..head_dim], new)
+    }
 }
 
 /// The caches of all layers and what each row holds.
 ///
-/// Rows end together: those that began with fewer tokens begin at a later slot. The number of
-/// slots looked at is a multiple of a given number, so that a device which compiles a kernel for
-/// each shape sees few of them.
+/// Rows end together: those that began with fewer tokens begin at a later slot. Lengths can be
+/// rounded up to multiples, and then attention is always given all the slots, so that a device
+/// which compiles a kernel for each shape sees few of them.
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(crate) layers: Vec<LayerCache>,
     /// The first slot of each row.
     starts: Vec<usize>,
+    /// Segments of the slots, as far as they were asked for.
+    segments: Option<Tensor<2, Int>>,
     filled: usize,
     capacity: usize,
     multiple: usize,
@@ -80,12 +82,13 @@ pub struct Cache {
 
 impl Cache {
     /// An empty cache for `n_layers` layers and `batch` rows, with room for `capacity` tokens
-    /// before it must grow; slots come in multiples of `multiple`.
+    /// before it must grow; lengths are rounded up to multiples of `multiple`.
     pub fn new(n_layers: usize, batch: usize, capacity: usize, multiple: usize) -> Self {
         let multiple = multiple.max(1);
         Self {
             layers: vec![LayerCache::default(); n_layers],
             starts: vec![0; batch],
+            segments: None,
             filled: 0,
             capacity: capacity.next_multiple_of(multiple),
             multiple,
@@ -105,6 +108,7 @@ impl Cache {
         Self {
             layers: self.layers.iter().map(|layer| layer.select(&indices)).collect(),
             starts: rows.iter().map(|&row| self.starts[row]).collect(),
+            segments: None,
             ..*self
         }
     }
@@ -125,6 +129,7 @@ impl Cache {
         };
         if self.is_empty() {
             self.starts = added.iter().map(|added| seq - added).collect();
+            self.segments = None;
         }
         let first = self.filled;
         self.filled += seq;
@@ -132,15 +137,20 @@ impl Cache {
         if slots > self.capacity {
             self.capacity = slots.max(2 * self.capacity);
         }
+        let slots = if self.multiple == 1 { slots } else { self.capacity };
         (seq, Span { first, slots, capacity: self.capacity })
     }
 
-    /// Segments of `slots` slots: 0 for free ones. `[batch, slots]`.
-    pub(crate) fn segments(&self, slots: usize, device: &Device) -> Tensor<2, Int> {
-        let rows = self.starts.iter().flat_map(|&start| {
-            (0..slots).map(move |slot| i32::from(slot >= start && slot < self.filled))
-        });
-        let shape = [self.starts.len(), slots];
-        Tensor::from_data(TensorData::new(rows.collect::<Vec<i32>>(), shape), device)
+    /// Segments of `slots` slots, `[batch, slots]`: 0 for those before a row's first token. Free
+    /// slots lie behind every query, where none looks.
+    pub(crate) fn segments(&mut self, slots: usize, device: &Device) -> Tensor<2, Int> {
+        self.segments.take_if(|it| it.dims()[1] != slots);
+        let make = || {
+            let starts = self.starts.iter();
+            let rows = starts.flat_map(|&start| (0..slots).map(move |it| i32::from(it >= start)));
+            let shape = [self.starts.len(), slots];
+            Tensor::from_data(TensorData::new(rows.collect::<Vec<i32>>(), shape), device)
+        };
+        self.segments.get_or_insert_with(make).clone()
     }
 }

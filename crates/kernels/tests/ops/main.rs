@@ -3,6 +3,7 @@
 
 mod attention;
 mod comparison;
+mod few;
 mod gated;
 mod layer_norm;
 mod linear;

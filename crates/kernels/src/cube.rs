@@ -1,0 +1,110 @@
+//! Bodies for devices driven by CubeCL: CUDA, Vulkan, Metal and WebGPU.
+//!
+//! Each is one launch where plain tensor operations would be many. Numbers are read in the
+//! tensors' format and computed in f32; where a tensor is laid out in a way a kernel cannot read,
+//! it is copied first.
+
+#![expect(unsafe_code, reason = "kernels are launched without CubeCL's checks of every index")]
+
+mod attention;
+mod cache;
+mod elementwise;
+mod few_rows;
+mod reduce;
+mod rms_norm;
+
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::ir::{AddressType, ElemType, FloatKind, IntKind};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::attention::AttentionRule;
+use crate::gated::Activation;
+use crate::ops::LlmOps;
+
+impl LlmOps for CubeBackend {
+    fn project_few(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        few_rows::project(x, w)
+    }
+
+    fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        rms_norm::forward(x, gamma, eps)
+    }
+
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        elementwise::rope(x, cos, sin)
+    }
+
+    fn gated(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        elementwise::gated(gate, up, activation)
+    }
+
+    fn attention_few(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        rule: AttentionRule,
+    ) -> FloatTensor<Self> {
+        attention::forward(q, k, v, segments, rule)
+    }
+
+    fn cache_write(
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        new_keys: FloatTensor<Self>,
+        new_values: FloatTensor<Self>,
+        first: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        cache::write(keys, values, new_keys, new_values, first)
+    }
+}
+
+/// CubeCL's name of a number format.
+fn element(dtype: DType) -> ElemType {
+    match dtype {
+        DType::F16 => ElemType::Float(FloatKind::F16),
+        DType::BF16 => ElemType::Float(FloatKind::BF16),
+        DType::F64 => ElemType::Float(FloatKind::F64),
+        DType::I64 => ElemType::Int(IntKind::I64),
+        DType::I32 => ElemType::Int(IntKind::I32),
+        DType::F32 => ElemType::Float(FloatKind::F32),
+        other => unreachable!("models hold no {other:?}"),
+    }
+}
+
+/// A tensor for a kernel to fill, beside `like`.
+fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    empty_device_dtype(client, device, Shape::from(shape), like.dtype)
+}
+
+/// How wide addresses must be to reach every element of the tensors.
+fn addresses(tensors: &[&CubeTensor]) -> AddressType {
+    tensors.iter().map(|it| it.required_address_type()).max().unwrap_or_default()
+}
+
+/// The most elements of a row of `width` that one load can take from each of the tensors, whose
+/// rows start at multiples of `width`.
+fn vector_size(like: &CubeTensor, width: usize) -> usize {
+    let sizes = like.client.io_optimized_vector_sizes(like.dtype.size());
+    sizes.filter(|size| width.is_multiple_of(*size)).max().unwrap_or(1)
+}
+
+/// `x` with its last dimension laid out without gaps.
+fn with_dense_rows(x: CubeTensor) -> CubeTensor {
+    let rank = x.rank();
+    if x.meta.strides()[rank - 1] == 1 { x } else { into_contiguous(x) }
+}

@@ -1,0 +1,212 @@
+//! Attention of few queries: a cube for each query and head walks over the keys once.
+
+use burn_cubecl::cubecl;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::reduce::{cube_max, cube_sum};
+use super::{addresses, element, empty, vector_size, with_dense_rows};
+use crate::attention::{AttentionRule, HIDDEN_SCORE, Sizes};
+
+/// Units of a cube, which look at as many keys at a time.
+const UNITS: u32 = 128;
+
+/// What is fixed when the kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Plan {
+    units: usize,
+    head_dim: usize,
+    /// Loads that a key takes.
+    loads: usize,
+    /// Heads that read the same keys.
+    group: usize,
+    capped: bool,
+}
+
+impl Plan {
+    /// Columns of the result that a unit sums up.
+    fn columns(self) -> usize {
+        self.head_dim.div_ceil(self.units)
+    }
+
+    /// Parts that the keys are dealt to where there are more units than columns.
+    fn parts(self) -> usize {
+        (self.units / self.head_dim).max(1)
+    }
+}
+
+/// Numbers of one call.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+struct Rule {
+    scale: f32,
+    cap: f32,
+    /// Where the first query stands among the keys.
+    offset: usize,
+    /// Keys a query sees at most.
+    window: usize,
+}
+
+/// Softmax over the keys as they come (Milakov & Gimelshein 2018, arXiv:1805.02867, alg. 3): sums
+/// so far are scaled down whenever a larger score turns up.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn kernel<E: Float, I: Int, N: Size>(
+    q: &Tensor<E>,
+    k: &Tensor<Vector<E, N>>,
+    v: &Tensor<E>,
+    segments: &Tensor<I>,
+    out: &mut Tensor<E>,
+    rule: &Rule,
+    #[comptime] plan: Plan,
+    #[define(E, I)] _formats: [ElemType; 2],
+) {
+    let (units, head_dim) = comptime!((plan.units, plan.head_dim));
+    let (columns, parts) = comptime!((plan.columns(), plan.parts()));
+    let unit = UNIT_POS as usize;
+    let (head, query, row) = (CUBE_POS_X as usize, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
+    let kv_head = head / plan.group;
+    let position = rule.offset + query;
+    let last = position + 1;
+    let mut start = last - min(rule.window, last);
+
+    let mut q_shared = Shared::<[f32]>::new_slice(head_dim);
+    let mut weights = Shared::<[f32]>::new_slice(units);
+    let mut scratch = Shared::<[f32]>::new_slice(units);
+    let q_row = ((row * q.shape(1) + query) * q.shape(2) + head) * head_dim;
+    let mut at = unit;
+    while at < head_dim {
+        q_shared[at] = f32::cast_from(q[q_row + at]) * rule.scale;
+        at += units;
+    }
+    sync_cube();
+
+    let marks = row * segments.stride(0);
+    let own = segments[marks + position];
+    let k_row = row * k.stride(0) + kv_head * k.stride(2);
+    let v_row = row * v.stride(0) + kv_head * v.stride(2);
+    let (part, column) = (unit / head_dim, unit % head_dim);
+    let mut largest = f32::new(HIDDEN_SCORE);
+    let mut total = f32::new(0.0);
+    let mut sums = Array::<f32>::new(columns);
+    #[unroll]
+    for at in 0..columns {
+        sums[at] = f32::new(0.0);
+    }
+    while start < last {
+        let key = start + unit;
+        let mut score = f32::new(HIDDEN_SCORE);
+        if key < last && segments[marks + min(key, position)] == own {
+            let line = (k_row + key * k.stride(1)) / N::value();
+            let mut dot = f32::new(0.0);
+            #[unroll]
+            for at in 0..plan.loads {
+                let values = Vector::<f32, N>::cast_from(k[line + at]);
+                #[unroll]
+                for lane in 0..N::value() {
+                    dot += q_shared[at * N::value() + lane] * values.extract(lane);
+                }
+            }
+            if comptime!(plan.capped) {
+                dot = (dot / rule.cap).tanh() * rule.cap;
+            }
+            score = dot;
+        }
+        let before = largest;
+        largest = max(before, cube_max(score, &mut scratch, units));
+        let mut weight = f32::new(0.0);
+        if score > f32::new(HIDDEN_SCORE) {
+            weight = (score - largest).exp();
+        }
+        weights[unit] = weight;
+        let shrink = (before - largest).exp();
+        total = total * shrink + cube_sum(weight, &mut scratch, units);
+        let here = min(last - start, units);
+        #[unroll]
+        for at in 0..columns {
+            let dim = column + at * units;
+            let mut sum = sums[at] * shrink;
+            if part < parts && dim < head_dim {
+                let mut key = part;
+                while key < here {
+                    sum +=
+                        weights[key] * f32::cast_from(v[v_row + (start + key) * v.stride(1) + dim]);
+                    key += parts;
+                }
+            }
+            sums[at] = sum;
+        }
+        sync_cube();
+        start += units;
+    }
+    #[unroll]
+    for at in 0..columns {
+        scratch[unit] = sums[at];
+        sync_cube();
+        let dim = column + at * units;
+        if part == 0 && dim < head_dim {
+            let mut sum = scratch[unit];
+            #[unroll]
+            for other in 1..parts {
+                sum += scratch[unit + other * head_dim];
+            }
+            out[q_row + dim] = E::cast_from(sum / total);
+        }
+        sync_cube();
+    }
+}
+
+/// As [`crate::ops::LlmOps::attention`].
+pub(super) fn forward(
+    q: CubeTensor,
+    k: CubeTensor,
+    v: CubeTensor,
+    segments: CubeTensor,
+    rule: AttentionRule,
+) -> CubeTensor {
+    let sizes = Sizes::of(&q, &k, rule);
+    let (q, segments) = (into_contiguous(q), into_contiguous(segments));
+    let (k, v) = (with_dense_rows(k), with_dense_rows(v));
+    let out = empty(&q, [sizes.batch, sizes.seq, sizes.heads, sizes.head_dim]);
+    let strides = k.meta.strides();
+    let step = [strides[0], strides[1], strides[2], sizes.head_dim].into_iter().fold(0, gcd);
+    let vector = vector_size(&k, step);
+    let plan = Plan {
+        units: UNITS as usize,
+        head_dim: sizes.head_dim,
+        loads: sizes.head_dim / vector,
+        group: sizes.group(),
+        capped: rule.softcap.is_some(),
+    };
+    let numbers = RuleLaunch::new(
+        rule.scale,
+        rule.softcap.unwrap_or(1.0),
+        sizes.offset,
+        rule.window.unwrap_or(sizes.keys).min(sizes.keys),
+    );
+    let formats = [element(q.dtype), element(segments.dtype)];
+    // SAFETY: keys read are those up to the query's own position, which is below their number;
+    // heads, rows and columns are below the tensors' sizes by the grid and the plan.
+    unsafe {
+        kernel::launch_unchecked(
+            &out.client,
+            CubeCount::new_3d(sizes.heads as u32, sizes.seq as u32, sizes.batch as u32),
+            CubeDim::new_1d(UNITS),
+            addresses(&[&q, &k, &v, &out]),
+            vector,
+            q.into_tensor_arg(),
+            k.into_tensor_arg(),
+            v.into_tensor_arg(),
+            segments.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            numbers,
+            plan,
+            formats,
+        );
+    }
+    out
+}
+
+/// The greatest common divisor.
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
