@@ -4,6 +4,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata};
 use burn::tensor::{FloatDType, Int, IntDType, Shape, Tensor};
 
+use crate::cache::Slot;
 use crate::ops::LlmOps;
 use crate::primitive::{cap, dims, log_sum_exp, narrow, narrowed, reshape, scale, widened};
 
@@ -68,6 +69,27 @@ pub fn attention(
         k.into_dispatch(),
         v.into_dispatch(),
         segments.into_dispatch(),
+        rule,
+    ))
+}
+
+/// [`attention`] of few queries, the first of which stands at `first`.
+pub fn attention_at(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    segments: Tensor<2, Int>,
+    first: &Slot,
+    rule: AttentionRule,
+) -> Tensor<4> {
+    let rule = AttentionRule { first_query: Some(first.host), ..rule };
+    Sizes::new(q.dims(), k.dims(), rule);
+    Tensor::from_dispatch(<Dispatch as LlmOps>::attention_at(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        segments.into_dispatch(),
+        first.device.clone().into_dispatch(),
         rule,
     ))
 }

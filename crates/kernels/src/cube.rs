@@ -12,6 +12,7 @@ mod elementwise;
 mod few_rows;
 mod reduce;
 mod rms_norm;
+mod tiles;
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -28,7 +29,7 @@ use crate::ops::LlmOps;
 
 impl LlmOps for CubeBackend {
     fn project_few(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        few_rows::project(x, w)
+        if tiles::fits(&x, &w) { tiles::project(x, w) } else { few_rows::project(x, w) }
     }
 
     fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
@@ -58,7 +59,18 @@ impl LlmOps for CubeBackend {
         segments: IntTensor<Self>,
         rule: AttentionRule,
     ) -> FloatTensor<Self> {
-        attention::forward(q, k, v, segments, rule)
+        attention::forward(q, k, v, segments, None, rule)
+    }
+
+    fn attention_at(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        slot: IntTensor<Self>,
+        rule: AttentionRule,
+    ) -> FloatTensor<Self> {
+        attention::forward(q, k, v, segments, Some(slot), rule)
     }
 
     fn cache_write(
@@ -66,9 +78,18 @@ impl LlmOps for CubeBackend {
         values: FloatTensor<Self>,
         new_keys: FloatTensor<Self>,
         new_values: FloatTensor<Self>,
-        first: usize,
+        slot: IntTensor<Self>,
+        _first: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        cache::write(keys, values, new_keys, new_values, first)
+        cache::write(keys, values, new_keys, new_values, slot)
+    }
+
+    fn overwrite(x: FloatTensor<Self>, bytes: Vec<u8>) -> FloatTensor<Self> {
+        cache::overwrite(x, bytes)
+    }
+
+    fn overwrite_int(x: IntTensor<Self>, bytes: Vec<u8>) -> IntTensor<Self> {
+        cache::overwrite(x, bytes)
     }
 }
 

@@ -5,8 +5,8 @@
 //! for `Autodiff` adds the hand-written backward passes.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, backend_extension};
-use burn::tensor::Slice;
+use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::tensor::{Slice, TensorData};
 
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
@@ -149,14 +149,29 @@ pub trait LlmOps: Backend {
         Self::attention_forward(q, k, v, segments, rule).0
     }
 
+    /// [`LlmOps::attention_few`] with the rule's `first_query` also in `slot [1]` on the device,
+    /// where a launch that is repeated finds it as it is by then.
+    #[fusion(dtype = q, shape = q)]
+    fn attention_at(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        segments: IntTensor<Self>,
+        _slot: IntTensor<Self>,
+        rule: AttentionRule,
+    ) -> FloatTensor<Self> {
+        Self::attention_forward(q, k, v, segments, rule).0
+    }
+
     /// `keys` and `values` `[batch, capacity, kv_heads, head_dim]` with the new ones
-    /// `[batch, added, kv_heads, head_dim]` from slot `first` on.
-    #[fusion(meta = |keys, values, _, _, _| (keys.clone(), values.clone()))]
+    /// `[batch, added, kv_heads, head_dim]` from slot `first` on, which `slot [1]` tells too.
+    #[fusion(meta = |keys, values, _, _, _, _| (keys.clone(), values.clone()))]
     fn cache_write(
         keys: FloatTensor<Self>,
         values: FloatTensor<Self>,
         new_keys: FloatTensor<Self>,
         new_values: FloatTensor<Self>,
+        _slot: IntTensor<Self>,
         first: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let write = |old, new| {
@@ -166,6 +181,21 @@ pub trait LlmOps: Backend {
             Self::float_slice_assign(old, &slices, new)
         };
         (write(keys, new_keys), write(values, new_values))
+    }
+
+    /// `x` with its elements replaced by `bytes`, in the form of its numbers; with those of every
+    /// tensor that shares its memory, where memory can be written so.
+    #[fusion(dtype = x, shape = x)]
+    fn overwrite(x: FloatTensor<Self>, bytes: Vec<u8>) -> FloatTensor<Self> {
+        let data = TensorData::from_bytes_vec(bytes, x.shape(), x.dtype());
+        Self::float_from_data(data, &x.device())
+    }
+
+    /// [`LlmOps::overwrite`] for integers.
+    #[fusion(dtype = x, shape = x)]
+    fn overwrite_int(x: IntTensor<Self>, bytes: Vec<u8>) -> IntTensor<Self> {
+        let data = TensorData::from_bytes_vec(bytes, x.shape(), x.dtype());
+        Self::int_from_data(data, &x.device())
     }
 
     /// [`LlmOps::attention`] with the log-sum-exp of each row of scores,

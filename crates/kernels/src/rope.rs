@@ -2,10 +2,11 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::ops::LlmOps;
 use crate::primitive::{dims, narrow, narrowed, widened};
+use crate::recorded;
 
 /// Cosines and sines of the rotation angles of a run of positions.
 #[derive(Clone, Debug)]
@@ -30,26 +31,52 @@ impl RopeTable {
         magnitude: f64,
         device: &Device,
     ) -> Self {
-        let (batch, seq) = (positions.len(), positions.first().map_or(0, Vec::len));
+        let shape = [positions.len(), positions.first().map_or(0, Vec::len)];
         let half = inverse_frequencies.first().map_or(0, Vec::len);
-        assert!(positions.iter().all(|row| row.len() == seq), "rows of positions differ in length");
-        assert_eq!(inverse_frequencies.len(), batch, "lists of frequencies and rows of positions");
-        assert!(inverse_frequencies.iter().all(|row| row.len() == half), "frequencies differ");
-        let angle = |position: u32, freq: f64| (position as f32) * (freq as f32);
-        let angles = || {
-            positions.iter().zip(inverse_frequencies).flat_map(|(row, frequencies)| {
-                row.iter().flat_map(|&p| frequencies.iter().map(move |&f| angle(p, f)))
-            })
-        };
-        let magnitude = magnitude as f32;
-        let tensor = |values: Vec<f32>| {
-            Tensor::from_data(TensorData::new(values, [batch, seq, 1, half]), device)
-        };
-        Self {
-            cos: tensor(angles().map(|it| it.cos() * magnitude).collect()),
-            sin: tensor(angles().map(|it| it.sin() * magnitude).collect()),
-        }
+        let [cos, sin] = columns(positions, inverse_frequencies, magnitude).map(|values| {
+            let data = TensorData::new(values, [shape[0], shape[1], 1, half]);
+            Tensor::from_data(data, (device, DType::F32))
+        });
+        Self { cos, sin }
     }
+
+    /// Makes it the table of other positions, in the same memory, so that what was recorded with
+    /// it ([`crate::Recorded`]) takes the new one.
+    ///
+    /// # Panics
+    /// As [`RopeTable::new`], and if the table would have another size.
+    pub fn move_to(
+        &mut self,
+        positions: &[Vec<u32>],
+        inverse_frequencies: &[Vec<f64>],
+        magnitude: f64,
+    ) {
+        let [cos, sin] = columns(positions, inverse_frequencies, magnitude);
+        recorded::overwrite_floats(&mut self.cos, &cos);
+        recorded::overwrite_floats(&mut self.sin, &sin);
+    }
+}
+
+/// Cosines and sines, `[batch, seq, rotated / 2]` each.
+fn columns(
+    positions: &[Vec<u32>],
+    inverse_frequencies: &[Vec<f64>],
+    magnitude: f64,
+) -> [Vec<f32>; 2] {
+    let (batch, seq) = (positions.len(), positions.first().map_or(0, Vec::len));
+    let half = inverse_frequencies.first().map_or(0, Vec::len);
+    assert!(positions.iter().all(|row| row.len() == seq), "rows of positions differ in length");
+    assert_eq!(inverse_frequencies.len(), batch, "lists of frequencies and rows of positions");
+    assert!(inverse_frequencies.iter().all(|row| row.len() == half), "frequencies differ");
+    let angle = |position: u32, freq: f64| (position as f32) * (freq as f32);
+    let angles = || {
+        positions.iter().zip(inverse_frequencies).flat_map(|(row, frequencies)| {
+            row.iter().flat_map(|&p| frequencies.iter().map(move |&f| angle(p, f)))
+        })
+    };
+    let magnitude = magnitude as f32;
+    let cos = angles().map(|it| it.cos() * magnitude).collect();
+    [cos, angles().map(|it| it.sin() * magnitude).collect()]
 }
 
 /// Rotates the pairs `(xᵢ, xᵢ₊ₕ)`, `h = rotated / 2`, of each head by its position's angles.

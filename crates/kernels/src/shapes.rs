@@ -15,13 +15,13 @@ pub fn length_multiple(device: &Device) -> usize {
 }
 
 #[cfg(feature = "cube")]
-fn compiles_kernels(device: &Device) -> bool {
+pub(crate) fn compiles_kernels(device: &Device) -> bool {
     use burn::backend::DispatchDevice;
 
     matches!(device.as_dispatch().clone().inner(), DispatchDevice::Cube(_))
 }
 
 #[cfg(not(feature = "cube"))]
-fn compiles_kernels(_device: &Device) -> bool {
+pub(crate) fn compiles_kernels(_device: &Device) -> bool {
     false
 }

@@ -112,7 +112,7 @@ impl Block {
         &self,
         x: Tensor<3>,
         place: &Placement,
-        cache: Option<(&mut LayerCache, Span)>,
+        cache: Option<(&mut LayerCache, &Span)>,
     ) -> Tensor<3> {
         let scaled = |y: Tensor<3>| match self.residual_scale {
             1.0 => y,

@@ -1,7 +1,7 @@
 //! Keys and values of the tokens a generation has seen.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rekindle_kernels as kernels;
+use rekindle_kernels::{self as kernels, Slot};
 
 /// One layer's keys and values, `[batch, capacity, kv_heads, head_dim]` each, made at the first
 /// token in the type of the computation.
@@ -11,13 +11,32 @@ pub(crate) struct LayerCache {
 }
 
 /// Where the tokens of one forward pass go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Span {
     /// The slot of the first.
-    pub first: usize,
+    pub first: Slot,
     /// Slots that attention is given, those of the new tokens among them.
     pub slots: usize,
     capacity: usize,
+}
+
+/// How many slots one forward pass takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Slots of each row.
+    pub seq: usize,
+    /// The first of them.
+    pub first: usize,
+    /// Slots that attention is given.
+    pub slots: usize,
+    capacity: usize,
+}
+
+impl Room {
+    pub(crate) fn span(self, device: &Device) -> Span {
+        let Self { first, slots, capacity, .. } = self;
+        Span { first: Slot::new(first, device), slots, capacity }
+    }
 }
 
 impl LayerCache {
@@ -26,7 +45,7 @@ impl LayerCache {
         &mut self,
         k: Tensor<4>,
         v: Tensor<4>,
-        span: Span,
+        span: &Span,
     ) -> (Tensor<4>, Tensor<4>) {
         let (old_k, old_v) = match self.held.take() {
             Some((k, v)) => (Some(k), Some(v)),
@@ -34,7 +53,7 @@ impl LayerCache {
         };
         let room = (with_room(old_k, &k, span.capacity), with_room(old_v, &v, span.capacity));
         // Nothing else holds the old tensors, so that they are written in place.
-        let (k, v) = kernels::cache_write(room, k, v, span.first);
+        let (k, v) = kernels::cache_write(room, k, v, &span.first);
         self.held = Some((k.clone(), v.clone()));
         let seen = |x: Tensor<4>| {
             if span.slots == span.capacity { x } else { x.narrow(1, 0, span.slots) }
@@ -118,10 +137,15 @@ impl Cache {
         self.filled == 0
     }
 
+    /// Whether `seq` tokens more need a larger cache.
+    pub(crate) fn would_grow(&self, seq: usize) -> bool {
+        (self.filled + seq).next_multiple_of(self.multiple) > self.capacity
+    }
+
     /// Makes room for rows of `added` tokens and returns their places.
     ///
     /// The rows that start a cache are padded in front to one length, a multiple.
-    pub(crate) fn admit(&mut self, added: &[usize]) -> (usize, Span) {
+    pub(crate) fn admit(&mut self, added: &[usize]) -> Room {
         let longest = added.iter().copied().max().unwrap_or(0);
         let seq = match self.is_empty() {
             true => longest.next_multiple_of(self.multiple),
@@ -138,7 +162,7 @@ impl Cache {
             self.capacity = slots.max(2 * self.capacity);
         }
         let slots = if self.multiple == 1 { slots } else { self.capacity };
-        (seq, Span { first, slots, capacity: self.capacity })
+        Room { seq, first, slots, capacity: self.capacity }
     }
 
     /// Segments of `slots` slots, `[batch, slots]`: 0 for those before a row's first token. Free

@@ -1,6 +1,6 @@
 //! The decoder: embeddings, blocks, norm and head, laid out as in a Hugging Face checkpoint.
 
-use std::iter::repeat_n;
+mod cached;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
@@ -10,8 +10,8 @@ use rekindle_peft_core::{Adapter, LoraConfig, PeftError, Projection};
 
 use crate::arch::{Arch, Part, RopeSpec, Slot};
 use crate::block::{Block, Norm, Placement};
-use crate::cache::Cache;
 use crate::causal_lm::CausalLm;
+pub(crate) use cached::Pass;
 
 /// Embeddings of tokens or positions.
 #[derive(Module, Debug)]
@@ -85,41 +85,6 @@ impl Decoder {
         self.model.norm.weight().device()
     }
 
-    /// Hidden states after the last norm of `rows` of tokens that follow what `cache` holds:
-    /// `[batch, seq, hidden]`, those of each row's new tokens last.
-    ///
-    /// Positions count from 0 in every row. Rows of different lengths can start an empty cache;
-    /// the shorter ones are padded on the left, and all of them where the cache rounds up.
-    ///
-    /// # Panics
-    /// If there are not as many rows as the cache has, or rows that follow others differ in length.
-    pub fn hidden_cached(&self, rows: &[&[u32]], cache: &mut Cache) -> Tensor<3> {
-        let added: Vec<usize> = rows.iter().map(|row| row.len()).collect();
-        let seen = cache.seen();
-        assert_eq!(added.len(), seen.len(), "rows of tokens and rows of the cache");
-        let equal = added.iter().all(|&len| len == added[0]);
-        assert!(cache.is_empty() || equal, "rows differ in length");
-        let device = self.device();
-        let (seq, span) = cache.admit(&added);
-        let padding = |row: &[u32]| repeat_n(0, seq - row.len());
-        let ids: Vec<i32> = rows
-            .iter()
-            .flat_map(|row| padding(row).chain(row.iter().map(|&token| token as i32)))
-            .collect();
-        let positions = rows.iter().zip(&seen).map(|(row, &seen)| {
-            let new = (seen..seen + row.len()).map(|position| position as u32);
-            padding(row).map(|_| 0).chain(new).collect()
-        });
-        let positions: Vec<Vec<u32>> = positions.collect();
-        let place = self.placement(&positions, cache.segments(span.slots, &device));
-        let ids = Tensor::from_data(TensorData::new(ids, [rows.len(), seq]), &device);
-        let mut x = self.embedded(ids, &positions);
-        for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
-            x = block.forward(x, &place, Some((layer, span)));
-        }
-        self.model.norm.forward(x)
-    }
-
     /// The residual stream before every block and after the last norm: `n_layers + 1` tensors
     /// `[batch, seq, hidden]`, as transformers' `hidden_states`.
     pub fn hidden_states(
@@ -143,7 +108,7 @@ impl Decoder {
         let [_, seq] = input_ids.dims();
         let positions = vec![(0..seq as u32).collect()];
         let place = self.placement(&positions, segments);
-        let mut x = self.embedded(input_ids, &positions);
+        let mut x = self.embedded(input_ids, self.position_ids(&positions));
         for block in &self.model.layers {
             see(&x);
             x = block.forward(x, &place, None);
@@ -151,28 +116,44 @@ impl Decoder {
         self.model.norm.forward(x)
     }
 
-    /// The residual stream before the first block.
-    ///
-    /// `positions` are one row for all sequences, or one a sequence.
-    fn embedded(&self, ids: Tensor<2, Int>, positions: &[Vec<u32>]) -> Tensor<3> {
-        let device = ids.device();
+    /// The residual stream before the first block; `positions` as [`Decoder::position_ids`] makes
+    /// them.
+    fn embedded(&self, ids: Tensor<2, Int>, positions: Option<Tensor<2, Int>>) -> Tensor<3> {
         let x = self.model.embed_tokens.forward(ids);
         let x = match self.arch.scales.embeddings {
             1.0 => x,
             scale => x * scale,
         };
-        let Some(table) = &self.model.positions else { return x };
-        let [rows, seq] = [positions.len(), positions[0].len()];
+        match (&self.model.positions, positions) {
+            (Some(table), Some(positions)) => x + table.forward(positions),
+            _ => x,
+        }
+    }
+
+    /// The positions as the model's own table takes them, where it has one: one row for all
+    /// sequences, or one a sequence.
+    fn position_ids(&self, positions: &[Vec<u32>]) -> Option<Tensor<2, Int>> {
+        self.model.positions.as_ref()?;
+        let shape = [positions.len(), positions[0].len()];
         let flat: Vec<i32> = positions.iter().flatten().map(|&at| at as i32).collect();
-        x + table.forward(Tensor::from_data(TensorData::new(flat, [rows, seq]), &device))
+        Some(Tensor::from_data(TensorData::new(flat, shape), &self.device()))
     }
 
     fn placement(&self, positions: &[Vec<u32>], segments: Tensor<2, Int>) -> Placement {
         let device = self.device().inner();
-        let table =
-            |rope: &Option<RopeSpec>| rope.as_ref().map(|rope| rotations(rope, positions, &device));
+        let table = |rope: &Option<RopeSpec>| {
+            let rope = rope.as_ref()?;
+            let frequencies = frequencies(rope, positions);
+            Some(RopeTable::new(positions, &frequencies, rope.magnitude(), &device))
+        };
         let (rope, local_rope) = (table(&self.arch.rope), table(&self.arch.local_rope));
         Placement { segments, rope, local_rope }
+    }
+
+    /// Whether a forward pass asks the device for nothing, so that it can be recorded. Experts are
+    /// chosen on the host.
+    pub(crate) fn stays_on_device(&self) -> bool {
+        self.arch.experts.is_none()
     }
 
     /// Hugging Face's name of a part of block `index`.
@@ -305,11 +286,10 @@ impl ModuleMapper for Cast {
     }
 }
 
-/// The rotations of `positions`; a base that depends on a text's length takes each row's own.
-fn rotations(rope: &RopeSpec, positions: &[Vec<u32>], device: &Device) -> RopeTable {
+/// The frequencies of each row of positions; those that depend on a text's length are by row.
+fn frequencies(rope: &RopeSpec, positions: &[Vec<u32>]) -> Vec<Vec<f64>> {
     let lengths = positions.iter().map(|row| row.iter().max().map_or(0, |&last| last as usize + 1));
-    let frequencies: Vec<Vec<f64>> = lengths.map(|len| rope.inverse_frequencies(len)).collect();
-    RopeTable::new(positions, &frequencies, rope.magnitude(), device)
+    lengths.map(|len| rope.inverse_frequencies(len)).collect()
 }
 
 impl CausalLm for Decoder {

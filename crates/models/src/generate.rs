@@ -3,17 +3,17 @@
 pub mod sampling;
 
 mod row;
+mod steps;
 
-use burn::tensor::Tensor;
 use rekindle_kernels as kernels;
 
 pub use row::{Finish, Generated};
 pub use sampling::Sampling;
 
 use crate::cache::Cache;
-use crate::causal_lm::CausalLm;
 use crate::decoder::Decoder;
 use row::Row;
+use steps::{Scores, Steps};
 
 /// How texts are continued.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,11 @@ impl Generation {
     /// The most probable token, again and again.
     pub fn greedy(eos: Vec<u32>, max_new_tokens: usize) -> Self {
         Self { eos, max_new_tokens, sampling: Sampling::greedy(), samples: 1, logps: false }
+    }
+
+    /// Whether of all scores the place of the highest is enough.
+    fn wants_only_best(&self) -> bool {
+        self.sampling.is_argmax() && !self.logps
     }
 }
 
@@ -74,9 +79,9 @@ impl Decoder {
         if active.is_empty() {
             return rows.into_iter().map(Row::finish).collect();
         }
-        let (mut cache, mut logits) = self.prefill(&rows, &active, how.samples);
+        let (mut steps, mut scores) = self.prefill(&rows, &active, how);
         loop {
-            let chosen = choose(logits, &mut rows, &active, how);
+            let chosen = choose(scores, &mut rows, &active, how);
             for (&row, (token, logp)) in active.iter().zip(chosen) {
                 if rows[row].is_running() {
                     let goes_on = on_token(Step { row, token, logp });
@@ -90,76 +95,78 @@ impl Decoder {
             // Texts that have ended are carried along until they are half of the batch.
             if running * 2 <= active.len() {
                 let (places, left) = running_places(&active, &rows);
-                cache = cache.select(&places, &self.device());
+                steps = steps.select(&places);
                 active = left;
             }
-            logits = self.advance(&rows, &active, &mut cache);
+            scores = self.advance(&rows, &active, &mut steps, how);
         }
     }
 
     /// The cache and the scores after the prompts of the active rows, `samples` rows a prompt.
-    fn prefill(&self, rows: &[Row<'_>], active: &[usize], samples: usize) -> (Cache, Tensor<2>) {
+    fn prefill(&self, rows: &[Row<'_>], active: &[usize], how: &Generation) -> (Steps<'_>, Scores) {
         // One of the active rows of each prompt; all samples of a prompt are active or none.
-        let first: Vec<usize> = active.iter().copied().step_by(samples).collect();
+        let first: Vec<usize> = active.iter().copied().step_by(how.samples).collect();
         let prompts: Vec<&[u32]> = first.iter().map(|&row| rows[row].text()).collect();
-        let capacity = active.iter().map(|&row| rows[row].longest()).max().unwrap_or(0);
-        let mut cache = self.new_cache(prompts.len(), capacity);
-        let logits = self.last_logits(self.hidden_cached(&prompts, &mut cache));
-        if samples == 1 {
-            return (cache, logits);
+        let mut steps = self.begin(rows, active, prompts.len(), how);
+        let scores = steps.advance(&prompts, 0);
+        if how.samples == 1 {
+            return (steps, scores);
         }
-        let places: Vec<usize> = (0..active.len()).map(|row| row / samples).collect();
-        let n_prompts = first.len();
-        let vocab = logits.dims()[1];
-        let logits = logits.reshape([n_prompts, 1, vocab]).repeat_dim(1, samples);
-        (cache.select(&places, &self.device()), logits.reshape([active.len(), vocab]))
+        let places: Vec<usize> = (0..active.len()).map(|row| row / how.samples).collect();
+        (steps.select(&places), scores.repeated(how.samples))
     }
 
     /// The scores after the newest token of the active rows.
-    fn advance(&self, rows: &[Row<'_>], active: &[usize], cache: &mut Cache) -> Tensor<2> {
+    fn advance<'a>(
+        &'a self,
+        rows: &[Row<'_>],
+        active: &[usize],
+        steps: &mut Steps<'a>,
+        how: &Generation,
+    ) -> Scores {
         let switch = self.arch().rope.as_ref().and_then(|rope| rope.length_of_switch());
         let crosses =
             |row: &Row<'_>| row.is_running() && Some(row.text().len()) == switch.map(|it| it + 1);
+        let texts = active.iter().map(|&row| rows[row].text());
         if active.iter().any(|&row| crosses(&rows[row])) {
             // From here on the frequencies are others: what the cache holds was rotated by the
             // old ones and is made anew, as transformers does.
-            let texts: Vec<&[u32]> = active.iter().map(|&row| rows[row].text()).collect();
-            let capacity = active.iter().map(|&row| rows[row].longest()).max().unwrap_or(0);
-            *cache = self.new_cache(active.len(), capacity);
-            return self.last_logits(self.hidden_cached(&texts, cache));
+            *steps = self.begin(rows, active, active.len(), how);
+            return steps.advance(&texts.collect::<Vec<_>>(), 0);
         }
-        let newest = active.iter().map(|&row| rows[row].text());
-        let newest: Vec<&[u32]> = newest.map(|text| &text[text.len() - 1..]).collect();
-        self.last_logits(self.hidden_cached(&newest, cache))
+        let newest: Vec<&[u32]> = texts.map(|text| &text[text.len() - 1..]).collect();
+        let left = active.iter().map(|&row| rows[row].longest() - rows[row].text().len());
+        steps.advance(&newest, left.max().unwrap_or(0))
     }
 
-    fn new_cache(&self, batch: usize, capacity: usize) -> Cache {
+    /// An empty cache of `batch` rows, long enough for the active texts.
+    fn begin(
+        &self,
+        rows: &[Row<'_>],
+        active: &[usize],
+        batch: usize,
+        how: &Generation,
+    ) -> Steps<'_> {
+        let capacity = active.iter().map(|&row| rows[row].longest()).max().unwrap_or(0);
         let multiple = kernels::length_multiple(&self.device());
-        Cache::new(self.arch().n_layers(), batch, capacity, multiple)
-    }
-
-    /// Scores of the next token after the last position: `[batch, vocab]`.
-    fn last_logits(&self, hidden: Tensor<3>) -> Tensor<2> {
-        let [batch, seq, width] = hidden.dims();
-        let last = hidden.slice([0..batch, seq - 1..seq, 0..width]).reshape([batch, width]);
-        self.read_out(last)
+        let cache = Cache::new(self.arch().n_layers(), batch, capacity, multiple);
+        Steps::new(self, cache, how.wants_only_best())
     }
 }
 
 /// The next token of each active row, with its log-probability if asked for.
 fn choose(
-    logits: Tensor<2>,
+    scores: Scores,
     rows: &mut [Row<'_>],
     active: &[usize],
     how: &Generation,
 ) -> Vec<(u32, Option<f32>)> {
-    if how.sampling.is_argmax() && !how.logps {
+    if let Some(best) = scores.best {
         // The device finds it, so that the scores need not come to the host.
-        let best = logits.argmax(1).into_data();
-        return best.iter::<i64>().map(|index| (index as u32, None)).collect();
+        return best.into_data().iter::<i64>().map(|index| (index as u32, None)).collect();
     }
-    let [_, vocab] = logits.dims();
-    let scores: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    let [_, vocab] = scores.logits.dims();
+    let scores: Vec<f32> = scores.logits.into_data().iter::<f32>().collect();
     let chosen = active.iter().zip(scores.chunks_exact(vocab)).map(|(&row, scores)| {
         let token = rows[row].choose(scores, &how.sampling);
         (token, how.logps.then(|| sampling::logp(scores, token)))

@@ -22,6 +22,8 @@ struct Plan {
     /// Heads that read the same keys.
     group: usize,
     capped: bool,
+    /// Whether the first query's place is in the tensor `slot`.
+    slotted: bool,
 }
 
 impl Plan {
@@ -55,6 +57,7 @@ fn kernel<E: Float, I: Int, N: Size>(
     k: &Tensor<Vector<E, N>>,
     v: &Tensor<E>,
     segments: &Tensor<I>,
+    slot: &Tensor<I>,
     out: &mut Tensor<E>,
     rule: &Rule,
     #[comptime] plan: Plan,
@@ -65,7 +68,11 @@ fn kernel<E: Float, I: Int, N: Size>(
     let unit = UNIT_POS as usize;
     let (head, query, row) = (CUBE_POS_X as usize, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
     let kv_head = head / plan.group;
-    let position = rule.offset + query;
+    let position = if comptime!(plan.slotted) {
+        usize::cast_from(slot[0]) + query
+    } else {
+        rule.offset + query
+    };
     let last = position + 1;
     let mut start = last - min(rule.window, last);
 
@@ -155,12 +162,13 @@ fn kernel<E: Float, I: Int, N: Size>(
     }
 }
 
-/// As [`crate::ops::LlmOps::attention`].
+/// As [`crate::ops::LlmOps::attention`], or [`crate::ops::LlmOps::attention_at`] with a slot.
 pub(super) fn forward(
     q: CubeTensor,
     k: CubeTensor,
     v: CubeTensor,
     segments: CubeTensor,
+    slot: Option<CubeTensor>,
     rule: AttentionRule,
 ) -> CubeTensor {
     let sizes = Sizes::of(&q, &k, rule);
@@ -176,6 +184,7 @@ pub(super) fn forward(
         loads: sizes.head_dim / vector,
         group: sizes.group(),
         capped: rule.softcap.is_some(),
+        slotted: slot.is_some(),
     };
     let numbers = RuleLaunch::new(
         rule.scale,
@@ -196,7 +205,8 @@ pub(super) fn forward(
             q.into_tensor_arg(),
             k.into_tensor_arg(),
             v.into_tensor_arg(),
-            segments.into_tensor_arg(),
+            segments.clone().into_tensor_arg(),
+            slot.unwrap_or(segments).into_tensor_arg(),
             out.clone().into_tensor_arg(),
             numbers,
             plan,

@@ -10,13 +10,13 @@ use cubecl::prelude::*;
 use super::{addresses, element};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn kernel<E: Float>(
+fn kernel<E: Float, I: Int>(
     new_keys: &Tensor<E>,
     new_values: &Tensor<E>,
     keys: &mut Tensor<E>,
     values: &mut Tensor<E>,
-    first: usize,
-    #[define(E)] _format: ElemType,
+    slot: &Tensor<I>,
+    #[define(E, I)] _formats: [ElemType; 2],
 ) {
     let at = ABSOLUTE_POS;
     if at >= new_keys.len() {
@@ -24,20 +24,21 @@ fn kernel<E: Float>(
     }
     let width = new_keys.shape(2) * new_keys.shape(3);
     let (added, capacity) = (new_keys.shape(1), keys.shape(1));
+    let first = usize::cast_from(slot[0]);
     let (token, column) = (at / width, at % width);
     let slot = (token / added) * capacity + first + token % added;
     keys[slot * width + column] = new_keys[at];
     values[slot * width + column] = new_values[at];
 }
 
-/// Writes `[batch, added, kv_heads, head_dim]` at slot `first` of `[batch, capacity, ..]`: in
-/// place where nothing else holds the cache.
+/// Writes `[batch, added, kv_heads, head_dim]` from the slot that `slot [1]` tells on into
+/// `[batch, capacity, ..]`: in place where nothing else holds the cache.
 pub(super) fn write(
     keys: CubeTensor,
     values: CubeTensor,
     new_keys: CubeTensor,
     new_values: CubeTensor,
-    first: usize,
+    slot: CubeTensor,
 ) -> (CubeTensor, CubeTensor) {
     let own = |x: CubeTensor| match x.can_mut() && x.is_contiguous() {
         true => x,
@@ -47,9 +48,9 @@ pub(super) fn write(
     let (new_keys, new_values) = (into_contiguous(new_keys), into_contiguous(new_values));
     let n = new_keys.shape().num_elements();
     let cube_dim = CubeDim::new(&keys.client, n);
-    let format = element(keys.dtype);
+    let formats = [element(keys.dtype), element(slot.dtype)];
     // SAFETY: a unit past the last new element ends at once; the caller leaves room for the new
-    // tokens behind `first`, and rows of cache and new tensors are equally wide.
+    // tokens behind the slot, and rows of cache and new tensors are equally wide.
     unsafe {
         kernel::launch_unchecked(
             &keys.client,
@@ -60,9 +61,15 @@ pub(super) fn write(
             new_values.into_tensor_arg(),
             keys.clone().into_tensor_arg(),
             values.clone().into_tensor_arg(),
-            first,
-            format,
+            slot.into_tensor_arg(),
+            formats,
         );
     }
     (keys, values)
+}
+
+/// Puts `bytes` where `x` holds its elements, whoever else holds them.
+pub(super) fn overwrite(x: CubeTensor, bytes: Vec<u8>) -> CubeTensor {
+    x.client.write(&x.handle, cubecl::bytes::Bytes::from_bytes_vec(bytes));
+    x
 }

@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, FloatDType, Tensor, TensorData, activation};
 use rekindle_kernels::{
-    Activation, AttentionRule, RopeTable, attention, cache_write, gated, linear, lora_linear,
-    rms_norm, rope,
+    Activation, AttentionRule, Recorded, RopeTable, Slot, attention, attention_at, cache_write,
+    gated, linear, lora_linear, recorded, rms_norm, rope,
 };
 use rekindle_testkit::{assert_close, device};
 
@@ -107,8 +107,15 @@ fn check_attention(
     let k = constant([batch, keys, kv_heads, head_dim], 2, &device);
     let v = constant([batch, keys, kv_heads, head_dim], 3, &device);
     let expected = plain_attention([&q, &k, &v], segments, rule);
-    let found = attention(q, k, v, ints(segments, [batch, keys], &device), rule);
+    let marks = ints(segments, [batch, keys], &device);
+    let found = attention(q.clone(), k.clone(), v.clone(), marks.clone(), rule);
     assert_close(&host(found), &expected, 1e-5, 1e-5);
+    if let Some(first) = rule.first_query {
+        let mut slot = Slot::new(0, &device);
+        slot.move_to(first);
+        let found = attention_at(q, k, v, marks, &slot, rule);
+        assert_close(&host(found), &expected, 1e-5, 1e-5);
+    }
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn new_tokens_go_to_their_slots_and_nowhere_else() {
         let expected = [assigned(&keys, &new_keys), assigned(&values, &new_values)];
         let before = [host(keys.clone()), host(values.clone())];
         let kept = (keys.clone(), values.clone());
-        let written = cache_write((keys, values), new_keys, new_values, first);
+        let written = cache_write((keys, values), new_keys, new_values, &Slot::new(first, &device));
         assert_eq!([host(written.0), host(written.1)], expected);
         assert_eq!([host(kept.0), host(kept.1)], before, "tensors that others hold");
     }
@@ -175,7 +182,7 @@ fn a_write_past_the_last_slot_is_refused() {
     let device = device();
     let [keys, values] = [1, 2].map(|seed| constant::<4>([1, 7, 1, 2], seed, &device));
     let new = constant([1, 2, 1, 2], 3, &device);
-    cache_write((keys, values), new.clone(), new, 6);
+    cache_write((keys, values), new.clone(), new, &Slot::new(6, &device));
 }
 
 /// Numbers in f16, computed in f32 and rounded once, differ from the same in f32 by a rounding.
@@ -209,4 +216,42 @@ fn half_formats_are_computed_in_single_precision() {
     let w = Tensor::<2>::from_data(TensorData::new(values(10 * 16, 4), [10, 16]), &device)
         .cast(FloatDType::F16);
     close(linear(half(&x), w.clone()), linear(exact(&x), w.cast(FloatDType::F32)));
+}
+
+/// On a device that can record; elsewhere there is nothing to see.
+#[test]
+fn a_recorded_step_is_repeated_on_what_its_inputs_hold_by_then() {
+    let device = device();
+    if !recorded::can_record(&device) {
+        return;
+    }
+    let shape = [2, 6, 2, 4];
+    let w = constant([8, 8], 1, &device);
+    let mut x = constant([2, 8], 2, &device);
+    let mut slot = Slot::new(0, &device);
+    let segments = ints(&[1; 12], [2, 6], &device);
+    let zeros = || Tensor::<4>::zeros(shape, &device);
+    let mut held = Some((zeros(), zeros()));
+    let (line, first) = (x.clone(), slot.clone());
+    let mut step = || {
+        let new = linear(line.clone(), w.clone()).reshape([2, 1, 2, 4]);
+        let cache = cache_write(held.take().expect("put back"), new.clone(), new.clone(), &first);
+        held = Some(cache.clone());
+        let rule = AttentionRule::scaled(0.5);
+        attention_at(new, cache.0, cache.1, segments.clone(), &first, rule)
+    };
+    step();
+    let mut recorded = Recorded::new(&device, step).expect("the device can record");
+    let (mut keys, line) = (zeros(), |seed: u64| values(16, seed));
+    for at in 0..6 {
+        let seed = at as u64 + 2;
+        recorded::overwrite_floats(&mut x, &line(seed));
+        slot.move_to(at);
+        let found = host(recorded.repeat().clone());
+        let new = linear(constant([2, 8], seed, &device), w.clone()).reshape([2, 1, 2, 4]);
+        keys = keys.slice_assign([0..2, at..at + 1, 0..2, 0..4], new.clone());
+        let rule = AttentionRule { first_query: Some(at), ..AttentionRule::scaled(0.5) };
+        let expected = plain_attention([&new, &keys, &keys], &[1; 12], rule);
+        assert_close(&found, &expected, 1e-5, 1e-5);
+    }
 }

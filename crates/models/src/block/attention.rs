@@ -58,7 +58,7 @@ impl Attention {
         &self,
         x: Tensor<3>,
         place: &Placement,
-        cache: Option<(&mut LayerCache, Span)>,
+        cache: Option<(&mut LayerCache, &Span)>,
     ) -> Tensor<3> {
         let [batch, seq, _] = x.dims();
         let AttentionShape { heads, head_dim, rule, rotation, .. } = self.shape;
@@ -71,13 +71,14 @@ impl Attention {
         let q = self.turned(q, &self.q_norm, table);
         let k = self.turned(k, &self.k_norm, table);
         let v = self.split(v);
-        let first_query = cache.as_ref().map(|(_, span)| span.first);
-        let (k, v) = match cache {
-            Some((cache, span)) => cache.extend(k, v, span),
-            None => (k, v),
+        let segments = place.segments.clone();
+        let y = match cache {
+            None => kernels::attention(q, k, v, segments, rule),
+            Some((cache, span)) => {
+                let (k, v) = cache.extend(k, v, span);
+                kernels::attention_at(q, k, v, segments, &span.first, rule)
+            }
         };
-        let rule = AttentionRule { first_query, ..rule };
-        let y = kernels::attention(q, k, v, place.segments.clone(), rule);
         self.output.forward(y.reshape([batch, seq, heads * head_dim]))
     }
 

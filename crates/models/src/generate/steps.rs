@@ -1,0 +1,94 @@
+//! One token after the other for a batch of texts, recorded and repeated where the device can.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use burn::tensor::{Int, Tensor};
+use rekindle_kernels::{Recorded, recorded};
+
+use crate::cache::Cache;
+use crate::causal_lm::CausalLm;
+use crate::decoder::{Decoder, Pass};
+
+/// Fewer tokens than this are not worth the four runs that a recording takes.
+const WORTH_RECORDING: usize = 16;
+
+/// Scores of the next token, `[batch, vocab]`, and the token of the highest where only that is
+/// asked for.
+#[derive(Clone)]
+pub(super) struct Scores {
+    pub logits: Tensor<2>,
+    pub best: Option<Tensor<2, Int>>,
+}
+
+/// A step that was recorded, with the tensors it reads.
+type Recording<'a> = (Pass, Recorded<Scores, Box<dyn FnMut() -> Scores + 'a>>);
+
+/// The texts' cache and the step that goes on from it.
+pub(super) struct Steps<'a> {
+    decoder: &'a Decoder,
+    /// Shared with the recorded step, which writes to it.
+    cache: Rc<RefCell<Cache>>,
+    recording: Option<Recording<'a>>,
+    only_best: bool,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(decoder: &'a Decoder, cache: Cache, only_best: bool) -> Self {
+        Self { decoder, cache: Rc::new(RefCell::new(cache)), recording: None, only_best }
+    }
+
+    /// The same with these of its rows, in this order and as often as they are named.
+    pub(super) fn select(self, rows: &[usize]) -> Self {
+        let cache = self.cache.borrow().select(rows, &self.decoder.device());
+        Self::new(self.decoder, cache, self.only_best)
+    }
+
+    /// Scores after `rows` of tokens, of which they have `left` to come at most.
+    pub(super) fn advance(&mut self, rows: &[&[u32]], left: usize) -> Scores {
+        let decoder = self.decoder;
+        if let Some((pass, recorded)) = &mut self.recording {
+            if decoder.admit_again(rows, &mut self.cache.borrow_mut(), pass) {
+                return recorded.repeat().clone();
+            }
+        }
+        self.recording = None;
+        let pass = decoder.admit(rows, &mut self.cache.borrow_mut());
+        let single = rows.iter().all(|row| row.len() == 1);
+        let mut step = self.step(pass.clone());
+        // Once as it comes: it makes room in the cache.
+        let scores = step();
+        let device = decoder.device();
+        if !single || left < WORTH_RECORDING || !decoder.stays_on_device() {
+            return scores;
+        }
+        if recorded::can_record(&device) {
+            self.recording = Recorded::new(&device, step).map(|recorded| (pass, recorded));
+        }
+        scores
+    }
+
+    fn step(&self, pass: Pass) -> Box<dyn FnMut() -> Scores + 'a> {
+        let (decoder, cache, only_best) = (self.decoder, self.cache.clone(), self.only_best);
+        Box::new(move || {
+            let hidden = decoder.run_pass(&pass, &mut cache.borrow_mut().layers);
+            let [batch, seq, width] = hidden.dims();
+            let last = hidden.slice([0..batch, seq - 1..seq, 0..width]).reshape([batch, width]);
+            let logits = decoder.read_out(last);
+            let best = only_best.then(|| logits.clone().argmax(1));
+            Scores { logits, best }
+        })
+    }
+}
+
+impl Scores {
+    /// With each row `times` times.
+    pub(super) fn repeated(self, times: usize) -> Self {
+        let [rows, vocab] = self.logits.dims();
+        let logits = self.logits.reshape([rows, 1, vocab]).repeat_dim(1, times);
+        let best = self
+            .best
+            .map(|best| best.reshape([rows, 1, 1]).repeat_dim(1, times).reshape([rows * times, 1]));
+        Self { logits: logits.reshape([rows * times, vocab]), best }
+    }
+}
