@@ -10,6 +10,7 @@ mod attention;
 mod cache;
 mod elementwise;
 mod few_rows;
+mod matmul;
 mod reduce;
 mod rms_norm;
 mod tiles;
@@ -20,7 +21,7 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::ir::{AddressType, ElemType, FloatKind, IntKind};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::attention::AttentionRule;
@@ -30,6 +31,10 @@ use crate::ops::LlmOps;
 impl LlmOps for CubeBackend {
     fn project_few(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
         if tiles::fits(&x, &w) { tiles::project(x, w) } else { few_rows::project(x, w) }
+    }
+
+    fn project_many(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
+        matmul::project(x, w)
     }
 
     fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
@@ -84,6 +89,10 @@ impl LlmOps for CubeBackend {
         cache::write(keys, values, new_keys, new_values, slot)
     }
 
+    fn argmax_rows(x: FloatTensor<Self>) -> IntTensor<Self> {
+        reduce::argmax(x)
+    }
+
     fn overwrite(x: FloatTensor<Self>, bytes: Vec<u8>) -> FloatTensor<Self> {
         cache::overwrite(x, bytes)
     }
@@ -106,10 +115,11 @@ fn element(dtype: DType) -> ElemType {
     }
 }
 
-/// A tensor for a kernel to fill, beside `like`.
-fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
+/// A tensor for a kernel to fill, beside `like`, its rows without gaps. CUDA's own choice leaves
+/// some between rows of odd lengths.
+fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());
-    empty_device_dtype(client, device, Shape::from(shape), like.dtype)
+    empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
 }
 
 /// How wide addresses must be to reach every element of the tensors.
@@ -128,4 +138,9 @@ fn vector_size(like: &CubeTensor, width: usize) -> usize {
 fn with_dense_rows(x: CubeTensor) -> CubeTensor {
     let rank = x.rank();
     if x.meta.strides()[rank - 1] == 1 { x } else { into_contiguous(x) }
+}
+
+/// The greatest common divisor.
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

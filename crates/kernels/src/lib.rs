@@ -9,6 +9,7 @@
 //! where a backend brings its own bodies, `cpu` the bodies for the Flex backend, `cube` those for
 //! GPUs.
 
+pub mod argmax;
 pub mod attention;
 pub mod cache;
 pub mod gated;
@@ -19,6 +20,7 @@ pub mod ops;
 pub mod recorded;
 pub mod rms_norm;
 pub mod rope;
+pub mod self_check;
 pub mod shapes;
 pub mod threads;
 
@@ -29,6 +31,7 @@ mod cpu;
 mod cube;
 mod primitive;
 
+pub use argmax::argmax_rows;
 pub use attention::{AttentionRule, attention, attention_at};
 pub use cache::{Slot, cache_write};
 pub use gated::{Activation, activate, gated};
@@ -39,5 +42,6 @@ pub use ops::LlmOps;
 pub use recorded::Recorded;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
+pub use self_check::{Check, self_check};
 pub use shapes::length_multiple;
 pub use threads::on_compute_threads;

@@ -6,7 +6,7 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, backend_extension};
-use burn::tensor::{Slice, TensorData};
+use burn::tensor::{IntDType, Slice, TensorData};
 
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
@@ -32,6 +32,12 @@ pub trait LlmOps: Backend {
         if rows <= linear::FEW_ROWS {
             return Self::project_few(x, w);
         }
+        Self::project_many(x, w)
+    }
+
+    /// [`LlmOps::project`] of many rows.
+    #[fusion(dtype = x, shape = burn::tensor::Shape::from([x[0], w[0]]))]
+    fn project_many(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(x, Self::float_transpose(w))
     }
 
@@ -181,6 +187,16 @@ pub trait LlmOps: Backend {
             Self::float_slice_assign(old, &slices, new)
         };
         (write(keys, new_keys), write(values, new_values))
+    }
+
+    /// The place of the largest element of each row of `x [n, width]`, the first of equal ones:
+    /// `[n, 1]`.
+    #[fusion(
+        dtype = burn::tensor::DType::I32,
+        shape = burn::tensor::Shape::from([x[0], 1])
+    )]
+    fn argmax_rows(x: FloatTensor<Self>) -> IntTensor<Self> {
+        Self::float_argmax(x, 1, IntDType::I32)
     }
 
     /// `x` with its elements replaced by `bytes`, in the form of its numbers; with those of every

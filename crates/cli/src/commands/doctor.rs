@@ -1,10 +1,16 @@
 //! `rekindle doctor`.
 
 use anyhow::Result;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::FloatDType;
 use clap::Args;
+use rekindle_kernels::{Check, self_check};
+use serde_json::{Value, json};
 
 use crate::device;
+
+/// The number formats models are held in.
+const FORMATS: [(&str, FloatDType); 3] =
+    [("f32", FloatDType::F32), ("bf16", FloatDType::BF16), ("f16", FloatDType::F16)];
 
 /// Arguments of `rekindle doctor`.
 #[derive(Debug, Args)]
@@ -14,65 +20,91 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Says which backends this build has and whether each computes a product rightly.
+/// What was found about one backend: whether each of the number formats it has computes rightly.
+struct Backend {
+    name: &'static str,
+    checks: Result<Vec<(&'static str, Vec<Check>)>, String>,
+}
+
+impl Backend {
+    fn examine(name: &'static str) -> Self {
+        let checks = device::open(name).map_err(|error| format!("{error:#}")).and_then(|device| {
+            let formats = FORMATS.iter().filter(|(_, format)| device.supports_dtype(*format));
+            let check = |&(name, format): &(_, _)| Ok((name, self_check(&device, format)?));
+            formats.map(check).collect()
+        });
+        Self { name, checks }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let all = |checks: &Vec<(_, Vec<Check>)>| {
+            checks.iter().flat_map(|(_, checks)| checks).all(Check::passes)
+        };
+        self.checks.as_ref().is_ok_and(all)
+    }
+
+    fn json(&self) -> Value {
+        let check = |check: &Check| {
+            let Check { what, difference, limit } = check;
+            json!({ "what": what, "difference": difference, "limit": limit, "passes": check.passes() })
+        };
+        match &self.checks {
+            Err(message) => json!({ "name": self.name, "failure": message }),
+            Ok(formats) => {
+                let formats = formats.iter().map(|(format, checks)| {
+                    json!({ "format": format, "checks": checks.iter().map(check).collect::<Vec<_>>() })
+                });
+                json!({ "name": self.name, "formats": formats.collect::<Vec<_>>() })
+            }
+        }
+    }
+
+    fn print(&self) {
+        let name = self.name;
+        let formats = match &self.checks {
+            Err(message) => return println!("{name}: fails: {message}"),
+            Ok(formats) => formats,
+        };
+        for (format, checks) in formats {
+            let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
+            let worst = checks.iter().fold(0.0f64, |worst, check| worst.max(check.difference));
+            if failed.is_empty() {
+                let n = checks.len();
+                println!(
+                    "{name}, {format}: works, {n} operations differ from f64 by at most {worst:.1e}"
+                );
+            }
+            for Check { what, difference, limit } in failed {
+                println!(
+                    "{name}, {format}: wrong: {what} differs by {difference:.1e}, limit {limit:.0e}"
+                );
+            }
+        }
+    }
+}
+
+/// Says which backends this build has and whether each computes rightly.
 pub fn run(arguments: &Arguments) -> Result<u8> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checks: Vec<(&str, Result<f32, String>)> =
-        device::backends().into_iter().map(|name| (name, check(name))).collect();
-    let healthy = checks.iter().all(|(_, check)| check.as_ref().is_ok_and(|error| *error < 1e-2));
+    let backends: Vec<Backend> = device::backends().into_iter().map(Backend::examine).collect();
+    let (version, os, arch) =
+        (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     if arguments.json {
-        let backends: Vec<_> = checks
-            .iter()
-            .map(|(name, check)| match check {
-                Ok(error) => serde_json::json!({ "name": name, "max_error": error }),
-                Err(message) => serde_json::json!({ "name": name, "failure": message }),
-            })
-            .collect();
+        let backends: Vec<Value> = backends.iter().map(Backend::json).collect();
         println!(
             "{:#}",
-            serde_json::json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "os": std::env::consts::OS,
-                "arch": std::env::consts::ARCH,
+            json!({
+                "version": version,
+                "os": os,
+                "arch": arch,
                 "threads": threads,
                 "backends": backends,
             })
         );
     } else {
-        println!(
-            "rekindle {} on {}-{}",
-            env!("CARGO_PKG_VERSION"),
-            std::env::consts::ARCH,
-            std::env::consts::OS
-        );
+        println!("rekindle {version} on {arch}-{os}");
         println!("{threads} threads");
-        for (name, check) in &checks {
-            match check {
-                Ok(error) => println!("{name}: works, a product differs by at most {error:.1e}"),
-                Err(message) => println!("{name}: fails: {message}"),
-            }
-        }
+        backends.iter().for_each(Backend::print);
     }
-    Ok(if healthy { 0 } else { 1 })
-}
-
-/// The largest error of a 64 x 64 product against f64 on the host.
-fn check(name: &str) -> Result<f32, String> {
-    const N: usize = 64;
-    let device = device::open(name).map_err(|error| format!("{error:#}"))?;
-    let make = || Tensor::<2>::random([N, N], Distribution::Uniform(-1.0, 1.0), &device);
-    let (a, b) = (make(), make());
-    let host = |x: &Tensor<2>| -> Result<Vec<f32>, String> {
-        let data = x.clone().try_into_data().map_err(|error| error.to_string())?;
-        data.try_to_vec().map_err(|error| format!("{error:?}"))
-    };
-    let (left, right, product) = (host(&a)?, host(&b)?, host(&a.matmul(b))?);
-    let mut worst = 0.0f32;
-    for i in 0..N {
-        for j in 0..N {
-            let terms = (0..N).map(|k| f64::from(left[i * N + k]) * f64::from(right[k * N + j]));
-            worst = worst.max((terms.sum::<f64>() as f32 - product[i * N + j]).abs());
-        }
-    }
-    Ok(worst)
+    Ok(if backends.iter().all(Backend::is_healthy) { 0 } else { 1 })
 }

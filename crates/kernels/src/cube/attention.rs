@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::reduce::{cube_max, cube_sum};
-use super::{addresses, element, empty, vector_size, with_dense_rows};
+use super::{addresses, element, empty, gcd, vector_size, with_dense_rows};
 use crate::attention::{AttentionRule, HIDDEN_SCORE, Sizes};
 
 /// Units of a cube, which look at as many keys at a time.
@@ -174,7 +174,7 @@ pub(super) fn forward(
     let sizes = Sizes::of(&q, &k, rule);
     let (q, segments) = (into_contiguous(q), into_contiguous(segments));
     let (k, v) = (with_dense_rows(k), with_dense_rows(v));
-    let out = empty(&q, [sizes.batch, sizes.seq, sizes.heads, sizes.head_dim]);
+    let out = empty(&q, [sizes.batch, sizes.seq, sizes.heads, sizes.head_dim], q.dtype);
     let strides = k.meta.strides();
     let step = [strides[0], strides[1], strides[2], sizes.head_dim].into_iter().fold(0, gcd);
     let vector = vector_size(&k, step);
@@ -214,9 +214,4 @@ pub(super) fn forward(
         );
     }
     out
-}
-
-/// The greatest common divisor.
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

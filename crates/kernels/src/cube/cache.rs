@@ -1,13 +1,16 @@
 //! New keys and values into a cache.
 
 use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::Slice;
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-use super::{addresses, element};
+use super::{addresses, element, empty};
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn kernel<E: Float, I: Int>(
@@ -40,9 +43,14 @@ pub(super) fn write(
     new_values: CubeTensor,
     slot: CubeTensor,
 ) -> (CubeTensor, CubeTensor) {
-    let own = |x: CubeTensor| match x.can_mut() && x.is_contiguous() {
-        true => x,
-        false => into_contiguous(x).copy(),
+    let own = |x: CubeTensor| match x.is_contiguous() {
+        true if x.can_mut() => x,
+        true => CubeBackend::float_slice_assign(
+            empty(&x, x.shape().dims::<4>(), x.dtype),
+            &[Slice::full(); 4],
+            x,
+        ),
+        false => into_contiguous(x),
     };
     let (keys, values) = (own(keys), own(values));
     let (new_keys, new_values) = (into_contiguous(new_keys), into_contiguous(new_values));
@@ -70,6 +78,23 @@ pub(super) fn write(
 
 /// Puts `bytes` where `x` holds its elements, whoever else holds them.
 pub(super) fn overwrite(x: CubeTensor, bytes: Vec<u8>) -> CubeTensor {
+    let (shape, strides) = (x.meta.shape(), x.meta.strides());
+    let rank = shape.len();
+    let row = shape[rank - 1] * x.dtype.size();
+    let pitch = if rank > 1 { strides[rank - 2] * x.dtype.size() } else { row };
+    let bytes = match pitch == row || x.is_contiguous() {
+        true => bytes,
+        // Rows lie apart: what is between them is written too, and nobody reads it.
+        false => {
+            let mut apart = Vec::with_capacity(bytes.len() / row * pitch);
+            for row in bytes.chunks_exact(row) {
+                let start = apart.len();
+                apart.extend_from_slice(row);
+                apart.resize(start + pitch, 0);
+            }
+            apart
+        }
+    };
     x.client.write(&x.handle, cubecl::bytes::Bytes::from_bytes_vec(bytes));
     x
 }

@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 
-use super::{addresses, element, empty, vector_size};
+use super::{addresses, element, empty, gcd, vector_size};
 
 /// Planes of a cube.
 const PLANES: u32 = 4;
@@ -22,6 +22,7 @@ fn kernel<E: Float, N: Size>(
     w: &Tensor<Vector<E, N>>,
     out: &mut Tensor<E>,
     width: usize,
+    w_line: usize,
     #[comptime] tile: usize,
     #[comptime] columns: usize,
     #[define(E)] _format: ElemType,
@@ -44,7 +45,7 @@ fn kernel<E: Float, N: Size>(
         for column in 0..columns {
             // A column past the last is computed and thrown away.
             let line = min(first_column + column, d_out - 1);
-            weights[column] = Vector::cast_from(w[line * width + at]);
+            weights[column] = Vector::cast_from(w[line * w_line + at]);
         }
         #[unroll]
         for row in 0..tile {
@@ -80,20 +81,23 @@ pub(super) fn project(x: CubeTensor, w: CubeTensor) -> CubeTensor {
     let lanes = hardware.plane_size_max;
     let steady = lanes == hardware.plane_size_min && lanes > 1;
     let planes = x.client.properties().features.plane.contains(Plane::Ops) && steady;
-    if !planes || x.dtype != w.dtype || !w.is_contiguous() {
+    if !planes || x.dtype != w.dtype || w.meta.strides()[1] != 1 {
         return CubeBackend::float_matmul(x, CubeBackend::float_transpose(w));
     }
     let x = into_contiguous(x);
     let [rows, d_in] = x.shape().dims();
     let [d_out, _] = w.shape().dims();
-    let out = empty(&x, [rows, d_out]);
-    let vector = vector_size(&x, d_in);
+    let out = empty(&x, [rows, d_out], x.dtype);
+    // CUDA leaves gaps between rows of odd lengths.
+    let w_line = w.meta.strides()[0];
+    let vector = vector_size(&x, gcd(d_in, w_line));
     let tile = rows.next_power_of_two().min(16);
     let columns = if tile < 4 { 2 } else { 4 };
     let groups = d_out.div_ceil(columns * PLANES as usize);
     let format = element(x.dtype);
     // SAFETY: rows and columns read are clamped to the tensors' sizes, and only those inside are
-    // written; `width` is the vectors of a row of `x` and of `w`.
+    // written; `width` is the vectors of a row of `x` and of `w`, whose
+    // rows are `w_line` vectors apart.
     unsafe {
         kernel::launch_unchecked(
             &out.client,
@@ -105,6 +109,7 @@ pub(super) fn project(x: CubeTensor, w: CubeTensor) -> CubeTensor {
             w.into_tensor_arg(),
             out.clone().into_tensor_arg(),
             d_in / vector,
+            w_line / vector,
             tile,
             columns,
             format,

@@ -7,37 +7,38 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::reduce::cube_sum;
-use super::{addresses, element, empty};
+use super::{addresses, element, empty, vector_size};
 
 /// Units that share a row.
 const UNITS: u32 = 256;
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn kernel<E: Float, G: Float>(
-    x: &Tensor<E>,
-    gamma: &Tensor<G>,
-    out: &mut Tensor<E>,
+fn kernel<E: Float, G: Float, N: Size>(
+    x: &Tensor<Vector<E, N>>,
+    gamma: &Tensor<Vector<G, N>>,
+    out: &mut Tensor<Vector<E, N>>,
+    width: usize,
     eps: f32,
     #[comptime] units: usize,
     #[define(E, G)] _formats: [ElemType; 2],
 ) {
-    let hidden = x.shape(1);
+    let hidden = width * N::value();
     let unit = UNIT_POS as usize;
-    let row = CUBE_POS * hidden;
+    let row = CUBE_POS * width;
     let mut scratch = Shared::<[f32]>::new_slice(units);
     let mut squares = f32::new(0.0);
     let mut at = unit;
-    while at < hidden {
-        let value = f32::cast_from(x[row + at]);
-        squares += value * value;
+    while at < width {
+        let value = Vector::<f32, N>::cast_from(x[row + at]);
+        squares += (value * value).vector_sum();
         at += units;
     }
     let squares = cube_sum(squares, &mut scratch, units);
     let inverse = f32::new(1.0) / (squares / f32::cast_from(hidden) + eps).sqrt();
     let mut at = unit;
-    while at < hidden {
-        let normed = f32::cast_from(x[row + at]) * inverse;
-        out[row + at] = E::cast_from(normed * f32::cast_from(gamma[at]));
+    while at < width {
+        let normed = Vector::<f32, N>::cast_from(x[row + at]) * Vector::new(inverse);
+        out[row + at] = Vector::cast_from(normed * Vector::cast_from(gamma[at]));
         at += units;
     }
 }
@@ -46,7 +47,8 @@ fn kernel<E: Float, G: Float>(
 pub(super) fn forward(x: CubeTensor, gamma: CubeTensor, eps: f32) -> CubeTensor {
     let (x, gamma) = (into_contiguous(x), into_contiguous(gamma));
     let [n, hidden] = x.shape().dims();
-    let out = empty(&x, [n, hidden]);
+    let out = empty(&x, [n, hidden], x.dtype);
+    let vector = vector_size(&x, hidden).min(vector_size(&gamma, hidden));
     let formats = [element(x.dtype), element(gamma.dtype)];
     // SAFETY: row and column stay below `x`'s sizes, which `out` shares, and `gamma`'s length is
     // the number of columns.
@@ -56,9 +58,11 @@ pub(super) fn forward(x: CubeTensor, gamma: CubeTensor, eps: f32) -> CubeTensor 
             CubeCount::new_1d(n as u32),
             CubeDim::new_1d(UNITS),
             addresses(&[&x, &gamma, &out]),
+            vector,
             x.into_tensor_arg(),
             gamma.into_tensor_arg(),
             out.clone().into_tensor_arg(),
+            hidden / vector,
             eps,
             UNITS as usize,
             formats,

@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, FloatDType, Tensor, TensorData, activation};
 use rekindle_kernels::{
-    Activation, AttentionRule, Recorded, RopeTable, Slot, attention, attention_at, cache_write,
-    gated, linear, lora_linear, recorded, rms_norm, rope,
+    Activation, AttentionRule, Recorded, RopeTable, Slot, argmax_rows, attention, attention_at,
+    cache_write, gated, linear, lora_linear, recorded, rms_norm, rope,
 };
 use rekindle_testkit::{assert_close, device};
 
@@ -253,5 +253,37 @@ fn a_recorded_step_is_repeated_on_what_its_inputs_hold_by_then() {
         let rule = AttentionRule { first_query: Some(at), ..AttentionRule::scaled(0.5) };
         let expected = plain_attention([&new, &keys, &keys], &[1; 12], rule);
         assert_close(&found, &expected, 1e-5, 1e-5);
+    }
+}
+
+#[test]
+fn the_largest_of_each_row_is_the_first_of_equal_ones() {
+    let device = device();
+    for width in [1, 3, 256, 257, 5000] {
+        let mut rows = values(3 * width, 7);
+        rows[width - 1] = 2.0;
+        rows[width] = 3.0;
+        rows[2 * width - 1] = 3.0;
+        let first = rows[2 * width..].iter().copied().fold(f32::MIN, f32::max);
+        let first = rows[2 * width..].iter().position(|&x| x == first).expect("it is one of them");
+        let x = Tensor::<2>::from_data(TensorData::new(rows, [3, width]), &device);
+        let found: Vec<i64> = argmax_rows(x).into_data().iter::<i64>().collect();
+        assert_eq!(found, [width as i64 - 1, 0, first as i64], "width {width}");
+    }
+}
+
+/// Sizes that matrix units take, and some that they do not.
+#[test]
+fn a_product_of_few_rows_in_half_formats() {
+    let device = device();
+    for rows in [1, 4, 5, 15, 16, 31, 48, 64] {
+        for [d_in, d_out] in [[16, 16], [144, 48], [576, 96], [512, 4128], [40, 24]] {
+            let half = |x: Tensor<2>| x.cast(FloatDType::F16);
+            let x = half(constant([rows, d_in], 1, &device) * 0.25);
+            let w = half(constant([d_out, d_in], 2, &device) * 0.25);
+            let single = |x: &Tensor<2>| host(x.clone().cast(FloatDType::F32));
+            let expected = product(&single(&x), &single(&w), d_in);
+            assert_close(&single(&linear(x, w)), &expected, 1e-3, 1e-3);
+        }
     }
 }

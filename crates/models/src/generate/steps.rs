@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use burn::tensor::{Int, Tensor};
-use rekindle_kernels::{Recorded, recorded};
+use rekindle_kernels::{self as kernels, Recorded, recorded};
 
 use crate::cache::Cache;
 use crate::causal_lm::CausalLm;
@@ -75,7 +75,7 @@ impl<'a> Steps<'a> {
             let [batch, seq, width] = hidden.dims();
             let last = hidden.slice([0..batch, seq - 1..seq, 0..width]).reshape([batch, width]);
             let logits = decoder.read_out(last);
-            let best = only_best.then(|| logits.clone().argmax(1));
+            let best = only_best.then(|| kernels::argmax_rows(logits.clone()));
             Scores { logits, best }
         })
     }
