@@ -47,10 +47,10 @@ impl<'a> Steps<'a> {
     /// Scores after `rows` of tokens, of which they have `left` to come at most.
     pub(super) fn advance(&mut self, rows: &[&[u32]], left: usize) -> Scores {
         let decoder = self.decoder;
-        if let Some((pass, recorded)) = &mut self.recording {
-            if decoder.admit_again(rows, &mut self.cache.borrow_mut(), pass) {
-                return recorded.repeat().clone();
-            }
+        if let Some((pass, recorded)) = &mut self.recording
+            && decoder.admit_again(rows, &mut self.cache.borrow_mut(), pass)
+        {
+            return recorded.repeat().clone();
         }
         self.recording = None;
         let pass = decoder.admit(rows, &mut self.cache.borrow_mut());
