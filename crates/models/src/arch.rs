@@ -13,6 +13,7 @@ mod to_hf;
 mod tests;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::ModelError;
 
@@ -197,9 +198,10 @@ impl Arch {
 
     fn check_experts(&self) -> Result<(), ModelError> {
         let Some(experts) = self.experts else { return Ok(()) };
-        within("num_experts", experts.count, 4096)?;
+        let keys = keys::Keys::new(&Value::Null, self.family.aliases());
+        within(keys.named("num_experts"), experts.count, 4096)?;
         within("num_experts_per_tok", experts.per_token, experts.count)?;
-        within("moe_intermediate_size", experts.intermediate, 1 << 22)
+        within(keys.named("moe_intermediate_size"), experts.intermediate, 1 << 22)
     }
 
     fn check_tokens(&self) -> Result<(), ModelError> {

@@ -2,6 +2,8 @@
 
 mod cached;
 
+use std::convert::Infallible;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rekindle_kernels::RopeTable;
@@ -220,6 +222,15 @@ impl Decoder {
             let lora = make(name, projection.base().dims())?;
             Ok(projection.attach(Adapter::Lora(lora)))
         })
+    }
+
+    /// The decoder without its adapters: the model they were put on, as a reference beside them.
+    ///
+    /// Every weight is shared with `self`; nothing is copied.
+    #[must_use]
+    pub fn without_adapters(&self) -> Self {
+        let bare = self.clone().try_map_projections(|_, it| Ok(it.without_adapter()));
+        bare.unwrap_or_else(|never: Infallible| match never {})
     }
 
     /// Every weight as a Hugging Face folder holds it, adapters merged; a tied head is left out.

@@ -147,9 +147,11 @@ impl Decoder {
         batch: usize,
         how: &Generation,
     ) -> Steps<'_> {
-        let capacity = active.iter().map(|&row| rows[row].longest()).max().unwrap_or(0);
         let multiple = kernels::length_multiple(&self.device());
-        let cache = Cache::new(self.arch().n_layers(), batch, capacity, multiple);
+        let most = |of: fn(&Row<'_>) -> usize| active.iter().map(|&row| of(&rows[row])).max();
+        let texts = most(|row| row.text().len()).unwrap_or(0).next_multiple_of(multiple);
+        let new = most(|row| row.longest() - row.text().len()).unwrap_or(0);
+        let cache = Cache::new(self.arch().n_layers(), batch, texts + new, multiple);
         Steps::new(self, cache, how.wants_only_best())
     }
 }

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use rekindle_models::cache::Cache;
 use rekindle_models::load::open;
 use rekindle_models::{CausalLm, Decoder, Finish, Generation, Sampling};
+use rekindle_peft_core::adapter::lora::Lora;
+use rekindle_peft_core::{LoraConfig, PeftError, Projection, init};
+use rekindle_quant::BaseWeight;
 use rekindle_testkit::{assert_close, device};
 
 fn family(name: &str) -> Decoder {
@@ -183,4 +187,46 @@ fn a_repetition_penalty_changes_a_greedy_text() {
         tokens.len()
     };
     assert!(distinct(penalised) > distinct(plain));
+}
+
+/// `family` with a random adapter on every linear map.
+fn adapted(family: Decoder) -> Decoder {
+    let config = LoraConfig { r: 4, lora_alpha: 16.0, ..LoraConfig::default() };
+    let make = |name: &str, [d_out, d_in]: [usize; 2]| {
+        let random = |part: &str, shape: [usize; 2]| {
+            let mut rng = init::generator(5, part, name);
+            let values = init::uniform(&mut rng, shape[0] * shape[1], 0.4);
+            Tensor::from_data(TensorData::new(values, shape), &device())
+        };
+        let (a, b) = (random("a", [config.r, d_in]), random("b", [d_out, config.r]));
+        Ok(Lora::new(a, b, config.scale(), 0.0))
+    };
+    family.with_adapters(&config, make).unwrap()
+}
+
+/// `model` with its adapters added into its weights.
+fn merged(model: &Decoder) -> Decoder {
+    let merge = |_: &str, it: Projection| {
+        let bias = it.bias().map(Param::from_tensor);
+        Ok::<_, PeftError>(Projection::new(BaseWeight::frozen(it.merged()), bias))
+    };
+    model.clone().try_map_projections(merge).unwrap()
+}
+
+#[test]
+fn texts_with_an_adapter_are_the_merged_models_and_without_it_the_bases() {
+    for name in ["qwen3", "gemma2", "gpt2", "phi3_longrope"] {
+        let base = family(name);
+        let prompts = prompts();
+        let rows = rows_of(&prompts);
+        for how in [Generation::greedy(Vec::new(), 24), sampled(9)] {
+            let of = |model: &Decoder| model.generate(&rows, &how, |_| true);
+            let model = adapted(base.clone());
+            let (with, before) = (of(&model), of(&base));
+            assert_eq!(with, of(&merged(&model)), "{name}");
+            assert_ne!(with, before, "{name}: the adapter does nothing");
+            assert_eq!(of(&model.without_adapters()), before, "{name}");
+            assert_eq!(of(&model), with, "{name}: again with it");
+        }
+    }
 }

@@ -28,6 +28,12 @@ impl Projection {
         Self { base, bias: bias.map(|it| it.set_require_grad(false)), adapter: Some(adapter) }
     }
 
+    /// The same projection without its adapter.
+    #[must_use]
+    pub fn without_adapter(self) -> Self {
+        Self { adapter: None, ..self }
+    }
+
     /// `x [batch, seq, d_in]` to `[batch, seq, d_out]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let y = match &self.adapter {

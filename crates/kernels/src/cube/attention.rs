@@ -63,8 +63,7 @@ fn kernel<E: Float, I: Int, N: Size>(
     #[comptime] plan: Plan,
     #[define(E, I)] _formats: [ElemType; 2],
 ) {
-    let (units, head_dim) = comptime!((plan.units, plan.head_dim));
-    let (columns, parts) = comptime!((plan.columns(), plan.parts()));
+    let units = plan.units;
     let unit = UNIT_POS as usize;
     let (head, query, row) = (CUBE_POS_X as usize, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
     let kv_head = head / plan.group;
@@ -75,48 +74,27 @@ fn kernel<E: Float, I: Int, N: Size>(
     };
     let last = position + 1;
     let mut start = last - min(rule.window, last);
-
-    let mut q_shared = Shared::<[f32]>::new_slice(head_dim);
+    let mut q_shared = Shared::<[f32]>::new_slice(plan.head_dim);
     let mut weights = Shared::<[f32]>::new_slice(units);
     let mut scratch = Shared::<[f32]>::new_slice(units);
-    let q_row = ((row * q.shape(1) + query) * q.shape(2) + head) * head_dim;
-    let mut at = unit;
-    while at < head_dim {
-        q_shared[at] = f32::cast_from(q[q_row + at]) * rule.scale;
-        at += units;
-    }
-    sync_cube();
-
+    let q_row = ((row * q.shape(1) + query) * q.shape(2) + head) * plan.head_dim;
+    keep_query(q, q_row, rule.scale, &mut q_shared, plan);
     let marks = row * segments.stride(0);
     let own = segments[marks + position];
     let k_row = row * k.stride(0) + kv_head * k.stride(2);
     let v_row = row * v.stride(0) + kv_head * v.stride(2);
-    let (part, column) = (unit / head_dim, unit % head_dim);
     let mut largest = f32::new(HIDDEN_SCORE);
     let mut total = f32::new(0.0);
-    let mut sums = Array::<f32>::new(columns);
+    let mut sums = Array::<f32>::new(comptime!(plan.columns()));
     #[unroll]
-    for at in 0..columns {
+    for at in 0..comptime!(plan.columns()) {
         sums[at] = f32::new(0.0);
     }
     while start < last {
         let key = start + unit;
         let mut score = f32::new(HIDDEN_SCORE);
         if key < last && segments[marks + min(key, position)] == own {
-            let line = (k_row + key * k.stride(1)) / N::value();
-            let mut dot = f32::new(0.0);
-            #[unroll]
-            for at in 0..plan.loads {
-                let values = Vector::<f32, N>::cast_from(k[line + at]);
-                #[unroll]
-                for lane in 0..N::value() {
-                    dot += q_shared[at * N::value() + lane] * values.extract(lane);
-                }
-            }
-            if comptime!(plan.capped) {
-                dot = (dot / rule.cap).tanh() * rule.cap;
-            }
-            score = dot;
+            score = score_of(&q_shared, k, k_row + key * k.stride(1), rule, plan);
         }
         let before = largest;
         largest = max(before, cube_max(score, &mut scratch, units));
@@ -127,36 +105,111 @@ fn kernel<E: Float, I: Int, N: Size>(
         weights[unit] = weight;
         let shrink = (before - largest).exp();
         total = total * shrink + cube_sum(weight, &mut scratch, units);
-        let here = min(last - start, units);
-        #[unroll]
-        for at in 0..columns {
-            let dim = column + at * units;
-            let mut sum = sums[at] * shrink;
-            if part < parts && dim < head_dim {
-                let mut key = part;
-                while key < here {
-                    sum +=
-                        weights[key] * f32::cast_from(v[v_row + (start + key) * v.stride(1) + dim]);
-                    key += parts;
-                }
-            }
-            sums[at] = sum;
-        }
+        let keys = min(last - start, units);
+        add_values(&mut sums, shrink, &weights, v, v_row + start * v.stride(1), keys, plan);
         sync_cube();
         start += units;
     }
+    write(&sums, total, &mut scratch, out, q_row, plan);
+}
+
+/// Puts the scaled query that begins at element `start` into shared memory.
+#[cube]
+fn keep_query<E: Float>(
+    q: &Tensor<E>,
+    start: usize,
+    scale: f32,
+    kept: &mut Shared<[f32]>,
+    #[comptime] plan: Plan,
+) {
+    let mut at = UNIT_POS as usize;
+    while at < plan.head_dim {
+        kept[at] = f32::cast_from(q[start + at]) * scale;
+        at += plan.units;
+    }
+    sync_cube();
+}
+
+/// The score of the key whose first element is element `start` of `k`.
+#[cube]
+fn score_of<E: Float, N: Size>(
+    q: &Shared<[f32]>,
+    k: &Tensor<Vector<E, N>>,
+    start: usize,
+    rule: &Rule,
+    #[comptime] plan: Plan,
+) -> f32 {
+    let line = start / N::value();
+    let mut dot = f32::new(0.0);
     #[unroll]
-    for at in 0..columns {
+    for at in 0..plan.loads {
+        let values = Vector::<f32, N>::cast_from(k[line + at]);
+        #[unroll]
+        for lane in 0..N::value() {
+            dot += q[at * N::value() + lane] * values.extract(lane);
+        }
+    }
+    if comptime!(plan.capped) {
+        dot = (dot / rule.cap).tanh() * rule.cap;
+    }
+    dot
+}
+
+/// Scales the sums down and adds the weighted values of the next `keys` keys: each unit its columns
+/// of its part of them.
+#[cube]
+fn add_values<E: Float>(
+    sums: &mut Array<f32>,
+    shrink: f32,
+    weights: &Shared<[f32]>,
+    v: &Tensor<E>,
+    start: usize,
+    keys: usize,
+    #[comptime] plan: Plan,
+) {
+    let (head_dim, parts) = comptime!((plan.head_dim, plan.parts()));
+    let unit = UNIT_POS as usize;
+    let (part, column) = (unit / head_dim, unit % head_dim);
+    #[unroll]
+    for at in 0..comptime!(plan.columns()) {
+        let dim = column + at * plan.units;
+        let mut sum = sums[at] * shrink;
+        if part < parts && dim < head_dim {
+            let mut key = part;
+            while key < keys {
+                sum += weights[key] * f32::cast_from(v[start + key * v.stride(1) + dim]);
+                key += parts;
+            }
+        }
+        sums[at] = sum;
+    }
+}
+
+/// Adds the parts' sums and writes the result.
+#[cube]
+fn write<E: Float>(
+    sums: &Array<f32>,
+    total: f32,
+    scratch: &mut Shared<[f32]>,
+    out: &mut Tensor<E>,
+    row: usize,
+    #[comptime] plan: Plan,
+) {
+    let head_dim = plan.head_dim;
+    let unit = UNIT_POS as usize;
+    let (part, column) = (unit / head_dim, unit % head_dim);
+    #[unroll]
+    for at in 0..comptime!(plan.columns()) {
         scratch[unit] = sums[at];
         sync_cube();
-        let dim = column + at * units;
+        let dim = column + at * plan.units;
         if part == 0 && dim < head_dim {
             let mut sum = scratch[unit];
             #[unroll]
-            for other in 1..parts {
+            for other in 1..comptime!(plan.parts()) {
                 sum += scratch[unit + other * head_dim];
             }
-            out[q_row + dim] = E::cast_from(sum / total);
+            out[row + dim] = E::cast_from(sum / total);
         }
         sync_cube();
     }

@@ -87,9 +87,6 @@ fn kernel<E: Float, O: Float, N: Size>(
 ) {
     let (rows, d_out) = (out.shape(1), out.shape(2));
     let (x_places, w_places) = comptime!((tiles * TILE * PITCH, COLUMNS * TILE * PITCH));
-    let stride = comptime!((PITCH * VECTOR) as u32);
-    let plane = UNIT_POS_Y as usize;
-    let (column, half) = (plane % COLUMNS, plane / COLUMNS);
     let first_column = CUBE_POS_X as usize * comptime!(TILE * COLUMNS);
     let mut start = CUBE_POS_Y as usize * share;
     let end = min(start + share, width);
@@ -116,37 +113,52 @@ fn kernel<E: Float, O: Float, N: Size>(
         start += LINE;
         x_next = fetch(x, 0usize, rows, start, end, width, tiles);
         w_next = fetch(w, first_column, d_out, start, end, w_line, COLUMNS);
-        #[unroll]
-        for step in 0..DEPTH {
-            let here = (half * DEPTH + step) * comptime!(TILE / VECTOR);
-            let from = column * comptime!(TILE * PITCH) + here;
-            let weights = cmma::Matrix::<Vector<E, N>>::from_slice(
-                cmma::MatrixIdent::B,
-                TILE,
-                TILE,
-                TILE,
-                cmma::MatrixLayout::ColMajor,
-                &w_part[from..w_places],
-                stride,
-            );
-            #[unroll]
-            for row in 0..tiles {
-                let from = row * comptime!(TILE * PITCH) + here;
-                let values = cmma::Matrix::<Vector<E, N>>::from_slice(
-                    cmma::MatrixIdent::A,
-                    TILE,
-                    TILE,
-                    TILE,
-                    cmma::MatrixLayout::RowMajor,
-                    &x_part[from..x_places],
-                    stride,
-                );
-                cmma::execute(&values, &weights, &sums[row], &sums[row]);
-            }
-        }
+        multiply(&mut sums, &x_part, &w_part, tiles);
         sync_cube();
     }
     write(&sums, out, first_column, tiles);
+}
+
+/// Multiplies what is in shared memory: each plane its tile of columns and its part of the depth.
+#[cube]
+fn multiply<E: Float, N: Size>(
+    sums: &mut Sequence<cmma::Matrix<f32>>,
+    x_part: &Shared<[Vector<E, N>]>,
+    w_part: &Shared<[Vector<E, N>]>,
+    #[comptime] tiles: usize,
+) {
+    let (x_places, w_places) = comptime!((tiles * TILE * PITCH, COLUMNS * TILE * PITCH));
+    let stride = comptime!((PITCH * VECTOR) as u32);
+    let plane = UNIT_POS_Y as usize;
+    let (column, half) = (plane % COLUMNS, plane / COLUMNS);
+    #[unroll]
+    for step in 0..DEPTH {
+        let here = (half * DEPTH + step) * comptime!(TILE / VECTOR);
+        let from = column * comptime!(TILE * PITCH) + here;
+        let weights = cmma::Matrix::<Vector<E, N>>::from_slice(
+            cmma::MatrixIdent::B,
+            TILE,
+            TILE,
+            TILE,
+            cmma::MatrixLayout::ColMajor,
+            &w_part[from..w_places],
+            stride,
+        );
+        #[unroll]
+        for row in 0..tiles {
+            let from = row * comptime!(TILE * PITCH) + here;
+            let values = cmma::Matrix::<Vector<E, N>>::from_slice(
+                cmma::MatrixIdent::A,
+                TILE,
+                TILE,
+                TILE,
+                cmma::MatrixLayout::RowMajor,
+                &x_part[from..x_places],
+                stride,
+            );
+            cmma::execute(&values, &weights, &sums[row], &sums[row]);
+        }
+    }
 }
 
 /// Adds the sums of the planes that share a column and writes them.
