@@ -65,7 +65,7 @@ fn tensors(model: &Decoder) -> Vec<(String, Vec<f32>)> {
 #[test]
 fn an_adapter_of_experts_is_written_by_the_checkpoints_names_and_read_back() {
     for family in FAMILIES {
-        let temp = tempfile::Builder::new().prefix(family).disable_cleanup(true).tempdir_in("/tmp/keep").unwrap();
+        let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("adapter");
         let model = adapted(family);
         write_adapter(&target, &model, &config(), family).unwrap();
@@ -93,7 +93,7 @@ fn single_projections_have_the_names_of_modules() {
         ("mixtral", "model.layers.0.block_sparse_moe.experts.0.w1.lora_A.weight"),
         ("qwen3_moe", "model.layers.0.mlp.experts.0.gate_proj.lora_A.weight"),
     ] {
-        let temp = tempfile::Builder::new().prefix(family).disable_cleanup(true).tempdir_in("/tmp/keep").unwrap();
+        let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("adapter");
         write_adapter(&target, &adapted(family), &config(), family).unwrap();
         let bytes = std::fs::read(target.join("adapter_model.safetensors")).unwrap();
@@ -107,7 +107,7 @@ fn single_projections_have_the_names_of_modules() {
 fn targets_of_experts_beside_a_dense_block_are_whole_names() {
     for (family, first) in [("mixtral", "k_proj"), ("qwen3_moe", "model.layers.0.self_attn.q_proj")]
     {
-        let temp = tempfile::Builder::new().prefix(family).disable_cleanup(true).tempdir_in("/tmp/keep").unwrap();
+        let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("adapter");
         write_adapter(&target, &adapted(family), &config(), family).unwrap();
         let text = std::fs::read_to_string(target.join("adapter_config.json")).unwrap();
@@ -119,7 +119,7 @@ fn targets_of_experts_beside_a_dense_block_are_whole_names() {
 #[test]
 fn merged_experts_give_the_logits_of_peft() {
     for family in FAMILIES {
-        let temp = tempfile::Builder::new().prefix(family).disable_cleanup(true).tempdir_in("/tmp/keep").unwrap();
+        let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("merged");
         let model = adapted(family);
         write_merged(&target, &model, MergedDtype::F32, &Companions::default()).unwrap();

@@ -11,8 +11,10 @@ use crate::primitive::dims;
 /// Rows of `x` up to which this is faster than a packing product.
 const MOST_ROWS: usize = 32;
 /// Rows of `w` that a thread works on at a time.
-const BLOCK: usize = 64;
+const BLOCK: usize = 96;
 const LANES: usize = 16;
+/// Rows of `w` in a tile.
+const TALL: usize = 6;
 
 /// Whether `x [n, d_in]` has few rows and `w [d_out, d_in]` is dense row by row.
 pub(super) fn suits(x: &FlexTensor, w: &FlexTensor) -> bool {
@@ -45,15 +47,15 @@ pub(super) fn project(x: &FlexTensor, w: &FlexTensor) -> FlexTensor {
 
 /// Products of all rows of `x` with each row of `w`: `out [rows of w, rows of x]`.
 ///
-/// Tiles of four by four: their sixteen sums stay in registers, and each number that is read takes
-/// part in four products.
+/// Tiles of four rows of `x` by six of `w`: their sums fill most of 32 registers, and each number
+/// that is read takes part in four products or six.
 #[inline(always)]
 fn rows(out: &mut [f32], x: &[f32], w: &[f32], d_in: usize) {
     let n = x.len() / d_in;
-    let (tall, rest) = w.split_at(w.len() / (4 * d_in) * (4 * d_in));
+    let (tall, rest) = w.split_at(w.len() / (TALL * d_in) * (TALL * d_in));
     let (out_tall, out_rest) = out.split_at_mut(tall.len() / d_in * n);
-    for (out, w) in out_tall.chunks_exact_mut(4 * n).zip(tall.chunks_exact(4 * d_in)) {
-        strip::<4>(out, x, w, d_in);
+    for (out, w) in out_tall.chunks_exact_mut(TALL * n).zip(tall.chunks_exact(TALL * d_in)) {
+        strip::<TALL>(out, x, w, d_in);
     }
     for (out, w) in out_rest.chunks_exact_mut(n).zip(rest.chunks_exact(d_in)) {
         strip::<1>(out, x, w, d_in);

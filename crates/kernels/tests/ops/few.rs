@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, FloatDType, Tensor, TensorData, activation};
 use rekindle_kernels::{
-    Activation, AttentionRule, Recorded, RopeTable, Slot, argmax_rows, attention, attention_at,
-    cache_write, gated, linear, lora_linear, recorded, rms_norm, rope,
+    Activation, AttentionRule, Check, Recorded, RopeTable, Slot, argmax_rows, attention,
+    attention_at, cache_write, gated, linear, lora_linear, recorded, rms_norm, rope, self_check,
 };
 use rekindle_testkit::{assert_close, device};
 
@@ -286,4 +286,18 @@ fn a_product_of_few_rows_in_half_formats() {
             assert_close(&single(&linear(x, w)), &expected, 1e-3, 1e-3);
         }
     }
+}
+
+#[test]
+fn the_device_passes_its_own_checks() {
+    let checks = self_check(&device(), FloatDType::F32).expect("the device works");
+    assert!(checks.len() >= 13, "{checks:?}");
+    assert!(checks.iter().all(Check::passes), "{checks:?}");
+}
+
+#[test]
+fn a_difference_beyond_its_limit_or_none_at_all_does_not_pass() {
+    let check = |difference| Check { what: String::new(), difference, limit: 1e-3 };
+    assert!(check(1e-3).passes());
+    assert!(![1.1e-3, f64::INFINITY, f64::NAN].into_iter().any(|it| check(it).passes()));
 }
