@@ -14,4 +14,4 @@ mod weights;
 pub use companions::Companions;
 pub use error::ExportError;
 pub use merged::{MergedDtype, write_merged};
-pub use peft::{read_adapter, write_adapter};
+pub use peft::{adapter_notes, read_adapter, write_adapter};

@@ -1,6 +1,7 @@
 //! Adapters as Hugging Face PEFT folders, both ways.
 
 mod config;
+mod experts;
 mod read;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use rekindle_models::Decoder;
 use rekindle_peft_core::LoraConfig;
 use serde_json::{Value, json};
 
+pub use experts::adapter_notes;
 pub use read::read_adapter;
 
 use crate::ExportError;
@@ -25,7 +27,8 @@ const CONFIG: &str = "adapter_config.json";
 /// Writes the adapters of `model` to `target`, which must be absent or empty.
 ///
 /// Files: `adapter_config.json`, `adapter_model.safetensors` (f32) and a `README.md`. `base` is
-/// what loaders show or fetch as the base model's name.
+/// what loaders show or fetch as the base model's name. [`adapter_notes`] says what PEFT does not
+/// make of it.
 ///
 /// # Errors
 /// [`ExportError`]; nothing is left under `target` then.
@@ -57,13 +60,14 @@ pub fn write_adapter(
 }
 
 fn peft_config(model: &Decoder, config: &LoraConfig, base: &str) -> Value {
+    let (use_rslora, lora_alpha) = experts::scale(model, config);
     json!({
         "base_model_name_or_path": base,
         "bias": "none",
         "fan_in_fan_out": model.arch().family.wiring().transposed,
         "inference_mode": true,
         "init_lora_weights": true,
-        "lora_alpha": config.lora_alpha,
+        "lora_alpha": lora_alpha,
         "lora_bias": false,
         "lora_dropout": config.lora_dropout,
         "modules_to_save": null,
@@ -74,7 +78,7 @@ fn peft_config(model: &Decoder, config: &LoraConfig, base: &str) -> Value {
         "target_modules": target_modules(model),
         "task_type": "CAUSAL_LM",
         "use_dora": false,
-        "use_rslora": config.use_rslora,
+        "use_rslora": use_rslora,
     })
 }
 

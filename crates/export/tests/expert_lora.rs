@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rekindle_export::{Companions, MergedDtype, read_adapter, write_adapter, write_merged};
+use rekindle_export::{
+    Companions, MergedDtype, adapter_notes, read_adapter, write_adapter, write_merged,
+};
 use rekindle_models::load::open;
 use rekindle_models::{CausalLm, Decoder};
 use rekindle_peft_core::{Lora, LoraConfig, Targets};
@@ -125,5 +127,48 @@ fn merged_experts_give_the_logits_of_peft() {
         write_merged(&target, &model, MergedDtype::F32, &Companions::default()).unwrap();
         let merged = logits(family, &load(&target));
         assert_close(&merged, &golden(family).floats("logits"), 0.0, 2e-5);
+    }
+}
+
+/// PEFT would take the scale of gate and up from twice the rank.
+#[test]
+fn the_scale_of_rslora_on_experts_is_written_out() {
+    let temp = tempfile::tempdir().unwrap();
+    let ranked = LoraConfig { use_rslora: true, ..config() };
+    let written = |family: &str, pattern: &str| {
+        let target = temp.path().join(format!("{family}{}", pattern.len()));
+        let targets = Targets::Pattern(pattern.to_owned());
+        let config = LoraConfig { target_modules: targets, ..ranked.clone() };
+        let model = base(family).with_lora(&config, 0).unwrap();
+        write_adapter(&target, &model, &config, family).unwrap();
+        let text = std::fs::read_to_string(target.join("adapter_config.json")).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        (json["use_rslora"].as_bool().unwrap(), json["lora_alpha"].as_f64().unwrap())
+    };
+    assert_eq!(written("mixtral", TARGETS), (false, 4.0 / 2f64.sqrt() * 2.0));
+    assert_eq!(written("mixtral", r".*self_attn\.q_proj"), (true, 4.0));
+}
+
+#[test]
+fn what_peft_does_not_load_is_told() {
+    let notes = |family: &str, pattern: &str, lora_dropout: f64| {
+        let target_modules = Targets::Pattern(pattern.to_owned());
+        let config = LoraConfig { target_modules, lora_dropout, ..config() };
+        adapter_notes(&base(family).with_lora(&config, 0).unwrap(), &config).join("\n")
+    };
+    let attention = r".*self_attn\.[qkvo]_proj";
+    assert_eq!(notes("mixtral", TARGETS, 0.0), "");
+    assert_eq!(notes("mixtral", attention, 0.1), "");
+    assert_eq!(notes("mixtral", r".*experts\.\d+\.w2", 0.0), "");
+    for (family, pattern, dropout, wanted) in [
+        ("mixtral", TARGETS, 0.1, "`lora_dropout` to 0"),
+        ("mixtral", r".*experts\.\d+\.w[12]", 0.0, "gate and up together"),
+        ("mixtral", r".*experts\.[01]\.w[123]", 0.0, "all experts of a block"),
+        ("qwen3_moe", r".*(gate|up|down)_proj", 0.0, "dense feed-forward layers"),
+    ] {
+        let notes = notes(family, pattern, dropout);
+        assert!(notes.contains(wanted), "{family}, {pattern}: {notes}");
+        assert!(notes.contains("--format merged"), "{notes}");
+        assert_eq!(notes.lines().count(), 1, "{notes}");
     }
 }

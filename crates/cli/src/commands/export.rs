@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use rekindle_export::{MergedDtype, write_adapter, write_merged};
+use rekindle_export::{MergedDtype, adapter_notes, write_adapter, write_merged};
 use rekindle_recipe::RunError;
 
 use super::Which;
@@ -53,6 +53,9 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         (Kind::Adapter, Some((model, config))) => {
             let base = ready.path.display().to_string();
             write_adapter(&arguments.output, model, config, &base).map_err(RunError::from)?;
+            for note in adapter_notes(model, config) {
+                eprintln!("note: {note}");
+            }
         }
         (Kind::Merged, tuned) => {
             let model = tuned.as_ref().map_or(&ready.base, |(model, _)| model);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rekindle_export::{MergedDtype, write_adapter, write_merged};
+use rekindle_export::{MergedDtype, adapter_notes, write_adapter, write_merged};
 use rekindle_models::Decoder;
 
 use super::folder;
@@ -31,6 +31,9 @@ pub(super) fn export(
         replace(&path)?;
         write_adapter(&path, model, &config, &recipe.model.display().to_string())?;
         log.event(&Event::Exported { kind: "adapter".to_owned(), path: path.clone() })?;
+        for note in adapter_notes(model, &config) {
+            log.warn(&note)?;
+        }
         summary.adapter = Some(path);
     }
     if recipe.export.merged {

@@ -1,0 +1,74 @@
+//! What PEFT makes of adapters on experts.
+//!
+//! Transformers 5 holds the experts of a block in one tensor, and PEFT 0.21 rewrites an adapter of
+//! single experts while it loads it: gate and up become one, with `r` and `lora_alpha` doubled.
+//! Some adapters do not survive that.
+
+use rekindle_models::Decoder;
+use rekindle_peft_core::LoraConfig;
+
+/// What stands in the names of expert projections.
+const EXPERT: &str = ".experts.";
+/// Projections that PEFT turns into one of all experts, in pairs that must come together.
+const PAIRS: [[&str; 2]; 2] = [["w1", "w3"], ["gate_proj", "up_proj"]];
+/// Names that dense feed-forward layers share with experts.
+const DENSE: [&str; 3] = [".mlp.gate_proj", ".mlp.up_proj", ".mlp.down_proj"];
+
+/// Names of projections, those that are adapted or those that are not.
+fn names(model: &Decoder, adapted: bool) -> Vec<String> {
+    let projections = model.projections().into_iter();
+    let chosen = projections.filter(|(_, it)| it.adapter().is_some() == adapted);
+    chosen.map(|(name, _)| name).collect()
+}
+
+/// `use_rslora` and `lora_alpha` as they are written.
+///
+/// PEFT computes rsLoRA's scale from the doubled rank, so that the scale of gate and up would be
+/// √2 too large. For experts it is written out: plain LoRA of the same scale.
+pub(super) fn scale(model: &Decoder, config: &LoraConfig) -> (bool, f64) {
+    let of_experts = names(model, true).iter().any(|name| name.contains(EXPERT));
+    match config.use_rslora && of_experts {
+        true => (false, config.scale() * config.r as f64),
+        false => (config.use_rslora, config.lora_alpha),
+    }
+}
+
+/// What users of the adapter in PEFT have to know; nothing where no expert is adapted.
+///
+/// A merged model is free of all of it.
+pub fn adapter_notes(model: &Decoder, config: &LoraConfig) -> Vec<String> {
+    let (adapted, bare) = (names(model, true), names(model, false));
+    let is_expert = |name: &&String| name.contains(EXPERT);
+    if !adapted.iter().any(|name| name.contains(EXPERT)) {
+        return Vec::new();
+    }
+    let mut notes = Vec::new();
+    let mut note = |text: &str| {
+        notes.push(format!("{text}; a merged export (`--format merged`) has no such limit"));
+    };
+    if config.lora_dropout > 0.0 {
+        note(
+            "PEFT 0.21 refuses adapters of experts with dropout: set `lora_dropout` to 0 in \
+             adapter_config.json before it loads this one",
+        );
+    }
+    if adapted.iter().any(|name| DENSE.iter().any(|dense| name.ends_with(dense))) {
+        note(
+            "PEFT 0.21 drops the adapters of dense feed-forward layers beside experts and says \
+             nothing: leave those layers out of `target_modules` if it is to load this one",
+        );
+    }
+    let has = |names: &[String], part: &str| {
+        names.iter().filter(is_expert).any(|name| name.ends_with(&format!(".{part}")))
+    };
+    let torn = PAIRS.iter().any(|[gate, up]| has(&adapted, gate) != has(&adapted, up));
+    let parts = ["w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"];
+    let some = parts.iter().any(|part| has(&adapted, part) && has(&bare, part));
+    if torn || some {
+        note(
+            "PEFT 0.21 loads adapters of experts only where all experts of a block are adapted, \
+             gate and up together",
+        );
+    }
+    notes
+}
