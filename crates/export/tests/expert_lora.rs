@@ -163,6 +163,7 @@ fn what_peft_does_not_load_is_told() {
     for (family, pattern, dropout, wanted) in [
         ("mixtral", TARGETS, 0.1, "`lora_dropout` to 0"),
         ("mixtral", r".*experts\.\d+\.w[12]", 0.0, "gate and up together"),
+        ("mixtral", r".*experts\.\d+\.w[13]", 0.0, "with them down"),
         ("mixtral", r".*experts\.[01]\.w[123]", 0.0, "all experts of a block"),
         ("qwen3_moe", r".*(gate|up|down)_proj", 0.0, "dense feed-forward layers"),
     ] {

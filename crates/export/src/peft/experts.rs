@@ -9,8 +9,9 @@ use rekindle_peft_core::LoraConfig;
 
 /// What stands in the names of expert projections.
 const EXPERT: &str = ".experts.";
-/// Projections that PEFT turns into one of all experts, in pairs that must come together.
-const PAIRS: [[&str; 2]; 2] = [["w1", "w3"], ["gate_proj", "up_proj"]];
+/// Gate, up and down. Of the first two PEFT makes one, and takes it only with the third; the third
+/// it takes alone.
+const TRIPLES: [[&str; 3]; 2] = [["w1", "w3", "w2"], ["gate_proj", "up_proj", "down_proj"]];
 /// Names that dense feed-forward layers share with experts.
 const DENSE: [&str; 3] = [".mlp.gate_proj", ".mlp.up_proj", ".mlp.down_proj"];
 
@@ -61,13 +62,15 @@ pub fn adapter_notes(model: &Decoder, config: &LoraConfig) -> Vec<String> {
     let has = |names: &[String], part: &str| {
         names.iter().filter(is_expert).any(|name| name.ends_with(&format!(".{part}")))
     };
-    let torn = PAIRS.iter().any(|[gate, up]| has(&adapted, gate) != has(&adapted, up));
-    let parts = ["w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"];
-    let some = parts.iter().any(|part| has(&adapted, part) && has(&bare, part));
+    let torn = TRIPLES.iter().any(|parts| {
+        let [gate, up, down] = parts.map(|part| has(&adapted, part));
+        gate != up || gate && !down
+    });
+    let some = TRIPLES.as_flattened().iter().any(|part| has(&adapted, part) && has(&bare, part));
     if torn || some {
         note(
             "PEFT 0.21 loads adapters of experts only where all experts of a block are adapted, \
-             gate and up together",
+             gate and up together and with them down",
         );
     }
     notes
