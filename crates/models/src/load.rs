@@ -4,7 +4,6 @@ pub(crate) mod bare;
 mod check;
 mod gguf_names;
 mod index;
-mod reading;
 mod safetensors_file;
 mod suspect;
 mod vocab_check;

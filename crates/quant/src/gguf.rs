@@ -1,13 +1,12 @@
 //! GGUF files, versions 2 and 3, little endian.
 //!
-//! A file is mapped, not read. Every count, length and offset is checked against the bytes that
-//! exist before anything is allocated for it.
+//! Weights are read as they are asked for. Every count, length and offset is checked against the
+//! bytes that exist before anything is allocated for it.
 
 mod blocks;
 mod error;
 mod getters;
 mod header;
-mod mapped;
 mod reader;
 mod value;
 
@@ -16,13 +15,13 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use blocks::GgmlType;
 pub use error::GgufError;
 pub use value::{Array, Value};
 
-use mapped::Mapped;
+use crate::ReadFile;
 
 /// A tensor of the file: where it lies and what it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +39,7 @@ pub struct TensorInfo {
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct GgufFile {
-    path: PathBuf,
-    map: Mapped,
+    file: ReadFile,
     metadata: BTreeMap<String, Value>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
@@ -53,23 +51,17 @@ impl GgufFile {
     /// # Errors
     /// [`GgufError`] where the file cannot be opened or is not a whole, consistent GGUF file.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let map = Mapped::open(path)?;
-        let io = |source| GgufError::Io { path: path.to_owned(), source };
-        let header = header::read(path, map.bytes().map_err(io)?)?;
+        let file = ReadFile::open(path);
+        let file = file.map_err(|source| GgufError::Io { path: path.to_owned(), source })?;
+        let header = header::read(&file)?;
         let by_name =
             header.tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-            metadata: header.metadata,
-            tensors: header.tensors,
-            by_name,
-        })
+        Ok(Self { file, metadata: header.metadata, tensors: header.tensors, by_name })
     }
 
     /// The file's path.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// The value of a metadata key.
@@ -93,12 +85,13 @@ impl GgufFile {
     /// [`GgufError::Damaged`] if the tensor is not of this file, [`GgufError::Io`] if the file was
     /// cut short since it was opened.
     pub fn dequantize(&self, tensor: &TensorInfo) -> Result<Vec<f32>, GgufError> {
-        let io = |source| GgufError::Io { path: self.path.clone(), source };
-        let bytes = self.map.bytes().map_err(io)?;
-        let bytes = bytes.get(tensor.range.clone()).ok_or_else(|| {
+        let path = || self.path().to_owned();
+        if self.tensor(&tensor.name) != Some(tensor) {
             let what = format!("tensor `{}` is not of this file", tensor.name);
-            GgufError::Damaged { path: self.path.clone(), what }
-        })?;
-        Ok(blocks::dequantize(tensor.kind, bytes))
+            return Err(GgufError::Damaged { path: path(), what });
+        }
+        let bytes = self.file.bytes(tensor.range.start as u64..tensor.range.end as u64);
+        let bytes = bytes.map_err(|source| GgufError::Io { path: path(), source })?;
+        Ok(blocks::dequantize(tensor.kind, &bytes))
     }
 }

@@ -7,6 +7,8 @@
 pub mod base_weight;
 pub mod floats;
 pub mod gguf;
+pub mod read_file;
 
 pub use base_weight::BaseWeight;
 pub use gguf::{GgufError, GgufFile};
+pub use read_file::ReadFile;

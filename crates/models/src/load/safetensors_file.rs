@@ -6,13 +6,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
-use rekindle_quant::floats;
+use rekindle_quant::{ReadFile, floats};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::reading::ReadFile;
 use super::{WeightSource, suspect};
 use crate::error::ModelError;
 
@@ -37,16 +36,19 @@ pub(super) struct SafetensorsFile {
 impl SafetensorsFile {
     /// Opens the file and checks its header.
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = ReadFile::open(path)?;
-        let start = file.bytes(0..file.len().min(512))?;
+        let io = |error| ModelError::io(path, error);
+        let file = ReadFile::open(path).map_err(io)?;
+        let start = file.bytes(0..file.len().min(512)).map_err(io)?;
         suspect::refuse(path, &start)?;
         let header = header_len(path, &start, file.len())?;
-        let tensors = entries(path, &file.bytes(0..8 + header)?, file.len())?;
+        let header = file.bytes(0..8 + header).map_err(io)?;
+        let tensors = entries(path, &header, file.len())?;
         Ok(Self { file, tensors })
     }
 
     fn bytes(&self, entry: &Entry) -> Result<Vec<u8>, ModelError> {
-        self.file.bytes(entry.bytes.start as u64..entry.bytes.end as u64)
+        let bytes = self.file.bytes(entry.bytes.start as u64..entry.bytes.end as u64);
+        bytes.map_err(|error| ModelError::io(self.path(), error))
     }
 
     /// Where the file is.

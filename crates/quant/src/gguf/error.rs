@@ -7,7 +7,7 @@ use thiserror::Error;
 /// A GGUF file that cannot be used.
 #[derive(Debug, Error)]
 pub enum GgufError {
-    /// The file could not be opened or mapped.
+    /// The file could not be opened or read.
     #[error("cannot read `{path}`: {source}; check the path and its permissions", path = path.display())]
     Io {
         /// The file.

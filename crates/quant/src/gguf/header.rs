@@ -1,10 +1,10 @@
 //! Header, metadata and tensor table, checked against the file's length.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 
 use super::reader::{Fault, Reader};
 use super::{GgmlType, GgufError, TensorInfo, Value};
+use crate::ReadFile;
 
 /// Longest tensor name, as in ggml.
 const MAX_NAME: usize = 64;
@@ -26,14 +26,18 @@ struct Entry {
     offset: u64,
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Header, GgufError> {
-    let damaged = |what: Fault| GgufError::Damaged { path: path.to_owned(), what };
-    if bytes.get(..4) != Some(b"GGUF") {
-        let start = &bytes[..bytes.len().min(4)];
+pub(super) fn read(file: &ReadFile) -> Result<Header, GgufError> {
+    let path = file.path();
+    let damaged = |fault: Fault| match fault {
+        Fault::Io(source) => GgufError::Io { path: path.to_owned(), source },
+        Fault::Damaged(what) => GgufError::Damaged { path: path.to_owned(), what },
+    };
+    let start = file.bytes(0..file.len().min(4)).map_err(|error| damaged(error.into()))?;
+    if start != b"GGUF" {
         let found = format!("`{}`", start.escape_ascii());
         return Err(GgufError::Magic { path: path.to_owned(), found });
     }
-    let mut reader = Reader::new(bytes, 4);
+    let mut reader = Reader::new(file, 4);
     let version = reader.u32().map_err(damaged)?;
     if (1..=3).contains(&version.swap_bytes()) {
         return Err(GgufError::BigEndian { path: path.to_owned() });
@@ -51,7 +55,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Header, GgufError> {
     for _ in 0..n_tensors {
         let entry = entry(&mut reader).map_err(damaged)?;
         if !names.insert(entry.name.clone()) {
-            return Err(damaged(format!("tensor `{}` appears twice", entry.name)));
+            return Err(damaged(format!("tensor `{}` appears twice", entry.name).into()));
         }
         entries.push(entry);
     }
@@ -65,7 +69,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Header, GgufError> {
             known: GgmlType::known_as(entry.code),
             supported: GgmlType::names(),
         })?;
-        tensors.push(place(entry, kind, start, alignment, bytes.len()).map_err(damaged)?);
+        tensors.push(place(entry, kind, start, alignment, file.len() as usize).map_err(damaged)?);
     }
     no_overlap(&tensors).map_err(damaged)?;
     Ok(Header { metadata, tensors })
@@ -77,11 +81,13 @@ fn metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<String, Va
         let key = reader.string("a metadata key")?;
         if key.is_empty() || key.len() > MAX_KEY {
             let len = key.len();
-            return Err(format!("a metadata key has {len} bytes, but must have 1 to {MAX_KEY}"));
+            return Err(
+                format!("a metadata key has {len} bytes, but must have 1 to {MAX_KEY}").into()
+            );
         }
         let value = reader.value(&key)?;
         if metadata.insert(key.clone(), value).is_some() {
-            return Err(format!("metadata key `{key}` appears twice"));
+            return Err(format!("metadata key `{key}` appears twice").into());
         }
     }
     Ok(metadata)
@@ -96,18 +102,21 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u32, Fault> {
         Some(other) => Err(format!(
             "`general.alignment` is {}, but must be a u32 and a power of two from 8 to 65536",
             other.describe()
-        )),
+        )
+        .into()),
     }
 }
 
 fn entry(reader: &mut Reader<'_>) -> Result<Entry, Fault> {
     let name = reader.string("a tensor's name")?;
     if name.is_empty() || name.len() > MAX_NAME {
-        return Err(format!("a tensor's name has {} bytes, but must have 1 to 64", name.len()));
+        return Err(
+            format!("a tensor's name has {} bytes, but must have 1 to 64", name.len()).into()
+        );
     }
     let n_dims = reader.u32()?;
     if !(1..=4).contains(&n_dims) {
-        return Err(format!("tensor `{name}` has {n_dims} dimensions, but must have 1 to 4"));
+        return Err(format!("tensor `{name}` has {n_dims} dimensions, but must have 1 to 4").into());
     }
     let mut shape = Vec::new();
     let mut elements = 1usize;
@@ -136,10 +145,13 @@ fn place(
         return Err(format!(
             "tensor `{name}` has rows of {row}, but {kind:?} needs a multiple of {}",
             kind.block_len()
-        ));
+        )
+        .into());
     }
     if offset % u64::from(alignment) != 0 {
-        return Err(format!("tensor `{name}` lies at offset {offset}, not aligned to {alignment}"));
+        return Err(
+            format!("tensor `{name}` lies at offset {offset}, not aligned to {alignment}").into()
+        );
     }
     let len = elements / kind.block_len() * kind.block_bytes();
     let first = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(start));
@@ -149,7 +161,8 @@ fn place(
         _ => Err(format!(
             "tensor `{name}` wants {len} bytes at offset {offset}, past the end of the file \
              ({file_len} bytes)"
-        )),
+        )
+        .into()),
     }
 }
 
@@ -158,7 +171,7 @@ fn no_overlap(tensors: &[TensorInfo]) -> Result<(), Fault> {
     by_place.sort_by_key(|tensor| tensor.range.start);
     for pair in by_place.windows(2) {
         if pair[0].range.end > pair[1].range.start {
-            return Err(format!("tensors `{}` and `{}` overlap", pair[0].name, pair[1].name));
+            return Err(format!("tensors `{}` and `{}` overlap", pair[0].name, pair[1].name).into());
         }
     }
     Ok(())

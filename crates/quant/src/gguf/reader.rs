@@ -1,6 +1,7 @@
 //! A cursor over the header's bytes that never reads past the end.
 
 use super::value::{Array, Value};
+use crate::ReadFile;
 
 /// Longest string, in bytes.
 const MAX_STRING: u64 = 1 << 30;
@@ -11,18 +12,42 @@ const SHORTEST_ARRAY: u64 = 12;
 /// Bytes that the shortest string takes: its length.
 const SHORTEST_STRING: u64 = 8;
 
-/// What went wrong, in words; the caller adds the file.
-pub(super) type Fault = String;
+/// Bytes read at a time, so that a header's many small parts cost few calls.
+const AT_A_TIME: usize = 1 << 20;
+
+/// What went wrong; the caller adds the file.
+pub(super) enum Fault {
+    /// The file could not be read.
+    Io(std::io::Error),
+    /// What is wrong with it, in words.
+    Damaged(String),
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 pub(super) struct Reader<'a> {
-    bytes: &'a [u8],
+    file: &'a ReadFile,
+    len: usize,
     at: usize,
+    /// A part of the file, and where in it the part begins.
+    part: Vec<u8>,
+    start: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// A cursor at byte `at` of `bytes`, which lies inside.
-    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
-        Self { bytes, at }
+    /// A cursor at byte `at` of `file`, which lies inside.
+    pub(super) fn new(file: &'a ReadFile, at: usize) -> Self {
+        Self { file, len: file.len() as usize, at, part: Vec::new(), start: at }
     }
 
     pub(super) fn position(&self) -> usize {
@@ -30,23 +55,29 @@ impl<'a> Reader<'a> {
     }
 
     fn remaining(&self) -> u64 {
-        (self.bytes.len() - self.at) as u64
+        (self.len - self.at) as u64
     }
 
     /// The next `len` bytes, which the caller has compared with [`Self::remaining`].
-    fn slice(&mut self, len: usize) -> &'a [u8] {
-        let slice = &self.bytes[self.at..self.at + len];
+    fn slice(&mut self, len: usize) -> Result<&[u8], Fault> {
+        if self.at + len > self.start + self.part.len() {
+            let end = (self.at + len.max(AT_A_TIME)).min(self.len);
+            self.part = self.file.bytes(self.at as u64..end as u64)?;
+            self.start = self.at;
+        }
+        let first = self.at - self.start;
         self.at += len;
-        slice
+        Ok(&self.part[first..first + len])
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
-        let chunk = self.bytes[self.at..].first_chunk::<N>();
-        let chunk = *chunk.ok_or_else(|| {
-            format!("the file ends at byte {}, in the middle of the header", self.bytes.len())
-        })?;
-        self.at += N;
-        Ok(chunk)
+        if self.remaining() < N as u64 {
+            let len = self.len;
+            return Err(format!("the file ends at byte {len}, in the middle of the header").into());
+        }
+        let mut taken = [0; N];
+        taken.copy_from_slice(self.slice(N)?);
+        Ok(taken)
     }
 
     pub(super) fn u32(&mut self) -> Result<u32, Fault> {
@@ -68,7 +99,8 @@ impl<'a> Reader<'a> {
         if count > most {
             return Err(format!(
                 "{what} is {count}, but the rest of the file holds at most {most}"
-            ));
+            )
+            .into());
         }
         Ok(count as usize)
     }
@@ -76,14 +108,16 @@ impl<'a> Reader<'a> {
     pub(super) fn string(&mut self, what: &str) -> Result<String, Fault> {
         let len = self.u64()?;
         if len > MAX_STRING {
-            return Err(format!("{what} has {len} bytes, but at most {MAX_STRING} are allowed"));
+            return Err(
+                format!("{what} has {len} bytes, but at most {MAX_STRING} are allowed").into()
+            );
         }
         if len > self.remaining() {
             let left = self.remaining();
-            return Err(format!("{what} has {len} bytes, but the file has {left} left"));
+            return Err(format!("{what} has {len} bytes, but the file has {left} left").into());
         }
-        let bytes = self.slice(len as usize);
-        String::from_utf8(bytes.to_vec()).map_err(|_| format!("{what} is not UTF-8"))
+        let bytes = self.slice(len as usize)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| format!("{what} is not UTF-8").into())
     }
 
     pub(super) fn value(&mut self, key: &str) -> Result<Value, Fault> {
@@ -101,14 +135,14 @@ impl<'a> Reader<'a> {
             10 => Value::U64(self.u64()?),
             11 => Value::I64(i64::from_le_bytes(self.take()?)),
             12 => Value::F64(f64::from_le_bytes(self.take()?)),
-            code => return Err(format!("metadata key `{key}` has the unknown type {code}")),
+            code => return Err(format!("metadata key `{key}` has the unknown type {code}").into()),
         })
     }
 
     /// An array at nesting `depth`, counted from 1.
     fn array(&mut self, key: &str, depth: usize) -> Result<Array, Fault> {
         if depth > MAX_DEPTH {
-            return Err(format!("metadata key `{key}` nests arrays deeper than {MAX_DEPTH}"));
+            return Err(format!("metadata key `{key}` nests arrays deeper than {MAX_DEPTH}").into());
         }
         let code = self.u32()?;
         let count = self.u64()?;
@@ -135,7 +169,7 @@ impl<'a> Reader<'a> {
             10 => Array::U64(self.numbers(&what, count, u64::from_le_bytes)?),
             11 => Array::I64(self.numbers(&what, count, i64::from_le_bytes)?),
             12 => Array::F64(self.numbers(&what, count, f64::from_le_bytes)?),
-            _ => return Err(format!("array `{key}` has the unknown element type {code}")),
+            _ => return Err(format!("array `{key}` has the unknown element type {code}").into()),
         })
     }
 
@@ -146,7 +180,7 @@ impl<'a> Reader<'a> {
         read: impl Fn([u8; SIZE]) -> T,
     ) -> Result<Vec<T>, Fault> {
         let count = self.holds(what, count, SIZE as u64)?;
-        let (stored, _) = self.slice(count * SIZE).as_chunks::<SIZE>();
+        let (stored, _) = self.slice(count * SIZE)?.as_chunks::<SIZE>();
         Ok(stored.iter().map(|&number| read(number)).collect())
     }
 }
