@@ -133,11 +133,12 @@ impl Decoder {
     }
 
     /// The positions as the model's own table takes them, where it has one: one row for all
-    /// sequences, or one a sequence.
+    /// sequences, or one a sequence. Padding may reach past the table; it is given the last place.
     fn position_ids(&self, positions: &[Vec<u32>]) -> Option<Tensor<2, Int>> {
-        self.model.positions.as_ref()?;
+        let last = self.model.positions.as_ref()?.weight.dims()[0].saturating_sub(1) as u32;
         let shape = [positions.len(), positions[0].len()];
-        let flat: Vec<i32> = positions.iter().flatten().map(|&at| at as i32).collect();
+        let flat = positions.iter().flatten().map(|&at| at.min(last) as i32);
+        let flat: Vec<i32> = flat.collect();
         Some(Tensor::from_data(TensorData::new(flat, shape), &self.device()))
     }
 

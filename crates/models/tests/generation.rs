@@ -230,3 +230,20 @@ fn texts_with_an_adapter_are_the_merged_models_and_without_it_the_bases() {
         }
     }
 }
+
+#[test]
+fn padding_past_the_table_of_positions_changes_no_token() {
+    let model = family("gpt2");
+    let places = model.arch().max_positions;
+    let ids: Vec<i32> = (0..places as i32).map(|at| at * 7 % 60).collect();
+    let hidden = |padding: usize| {
+        let (len, real) = (places + padding, ids.iter().copied());
+        let padded: Vec<i32> = real.chain(std::iter::repeat_n(0, padding)).collect();
+        let segments: Vec<i32> = (0..len).map(|at| i32::from(at < places)).collect();
+        let tensor = |values| Tensor::from_data(TensorData::new(values, [1, len]), &device());
+        let width = model.arch().hidden;
+        let all: Tensor<3> = model.hidden(tensor(padded), tensor(segments));
+        all.slice([0..1, 0..places, 0..width]).into_data().try_to_vec::<f32>().unwrap()
+    };
+    assert_close(&hidden(9), &hidden(0), 0.0, 1e-6);
+}
