@@ -30,12 +30,15 @@ pub(super) struct Steps<'a> {
     /// Shared with the recorded step, which writes to it.
     cache: Rc<RefCell<Cache>>,
     recording: Option<Recording<'a>>,
+    records: bool,
     only_best: bool,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(decoder: &'a Decoder, cache: Cache, only_best: bool) -> Self {
-        Self { decoder, cache: Rc::new(RefCell::new(cache)), recording: None, only_best }
+        let records = decoder.stays_on_device() && recorded::can_record(&decoder.device());
+        let cache = Rc::new(RefCell::new(cache));
+        Self { decoder, cache, recording: None, records, only_best }
     }
 
     /// The same with these of its rows, in this order and as often as they are named.
@@ -58,12 +61,11 @@ impl<'a> Steps<'a> {
         let mut step = self.step(pass.clone());
         // Once as it comes: it makes room in the cache.
         let scores = step();
-        let device = decoder.device();
-        if !single || left < WORTH_RECORDING || !decoder.stays_on_device() {
-            return scores;
-        }
-        if recorded::can_record(&device) {
-            self.recording = Recorded::new(&device, step).map(|recorded| (pass, recorded));
+        if self.records && single && left >= WORTH_RECORDING {
+            let recorded = Recorded::new(&decoder.device(), step);
+            // What failed once is not tried at every token.
+            self.records = recorded.is_some();
+            self.recording = recorded.map(|recorded| (pass, recorded));
         }
         scores
     }
