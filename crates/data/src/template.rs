@@ -97,7 +97,8 @@ pub struct Rendered {
 /// conversation. No file can be included; steps, output and depth are bounded (faults M6 to M8),
 /// but not what the engine does in one step, such as adding a list to itself again and again.
 /// `strftime_now` exists only once a time is given by [`ChatTemplate::with_now`]: a template that
-/// asks whether it is defined then writes its own fixed date, and training is repeatable.
+/// asks whether it is defined then writes its own fixed date, and training is repeatable. One that
+/// does not ask needs a time ([`ChatTemplate::needs_now`]).
 #[derive(Clone)]
 pub struct ChatTemplate {
     source: String,
@@ -160,6 +161,11 @@ impl ChatTemplate {
             Err(error) => return Err(TemplateError::Io { path, detail: error.to_string() }),
         };
         source.map(|source| Self::new(&source, specials)).transpose()
+    }
+
+    /// Whether it calls `strftime_now` without asking whether that is defined.
+    pub fn needs_now(&self) -> bool {
+        self.source.contains("strftime_now") && !self.source.contains("strftime_now is")
     }
 
     /// This template with a time for `strftime_now`, chosen by the caller once.

@@ -50,10 +50,11 @@ pub fn write_adapter(
     weights::write(&folder.path(WEIGHTS), &tensors)?;
     // PEFT writes this file without a line end.
     folder.write(CONFIG, pretty(&peft_config(model, config, base)).as_bytes())?;
+    let (_, lora_alpha) = experts::scale(model, config);
     let card = format!(
         "---\nbase_model: {base}\nlibrary_name: peft\n---\n\nA LoRA adapter (r = {}, \
          lora_alpha = {}) made by Rekindle.\n",
-        config.r, config.lora_alpha
+        config.r, lora_alpha
     );
     folder.write("README.md", card.as_bytes())?;
     folder.finish()

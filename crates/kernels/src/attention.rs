@@ -54,8 +54,9 @@ impl AttentionRule {
 ///
 /// `q [batch, seq, heads, head_dim]`, `k` and `v [batch, keys, kv_heads, head_dim]`, `segments
 /// [batch, keys]`; with `keys > seq` (a cache) the queries are the last `seq` positions, or those
-/// from the rule's `first_query` on. Result like `q`. Scores exist for a chunk of queries at a time, forward and backward; the backward pass
-/// keeps `q`, `k`, `v`, the result and one number a row (Dao et al. 2022, arXiv:2205.14135, §3.1).
+/// from the rule's `first_query` on. Result like `q`. Scores exist for a chunk of queries at a
+/// time, forward and backward; the backward pass keeps `q`, `k`, `v`, the result and one number a
+/// row (Dao et al. 2022, arXiv:2205.14135, §3.1).
 pub fn attention(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -73,7 +74,8 @@ pub fn attention(
     ))
 }
 
-/// [`attention`] of few queries, the first of which stands at `first`.
+/// [`attention`], the first query of which stands at `first`; few queries take its place from the
+/// device, as what is recorded must.
 pub fn attention_at(
     q: Tensor<4>,
     k: Tensor<4>,
@@ -83,6 +85,9 @@ pub fn attention_at(
     rule: AttentionRule,
 ) -> Tensor<4> {
     let rule = AttentionRule { first_query: Some(first.host), ..rule };
+    if q.dims()[1] > FEW_QUERIES {
+        return attention(q, k, v, segments, rule);
+    }
     Sizes::new(q.dims(), k.dims(), rule);
     Tensor::from_dispatch(<Dispatch as LlmOps>::attention_at(
         q.into_dispatch(),

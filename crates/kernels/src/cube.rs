@@ -19,6 +19,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::CubeCount;
 use burn_cubecl::cubecl::ir::{AddressType, ElemType, FloatKind, IntKind};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -127,8 +128,8 @@ fn addresses(tensors: &[&CubeTensor]) -> AddressType {
     tensors.iter().map(|it| it.required_address_type()).max().unwrap_or_default()
 }
 
-/// The most elements of a row of `width` that one load can take from each of the tensors, whose
-/// rows start at multiples of `width`.
+/// The most elements that one load can take from a tensor like this one, whose rows start at
+/// multiples of `width`.
 fn vector_size(like: &CubeTensor, width: usize) -> usize {
     let sizes = like.client.io_optimized_vector_sizes(like.dtype.size());
     sizes.filter(|size| width.is_multiple_of(*size)).max().unwrap_or(1)
@@ -138,6 +139,15 @@ fn vector_size(like: &CubeTensor, width: usize) -> usize {
 fn with_dense_rows(x: CubeTensor) -> CubeTensor {
     let rank = x.rank();
     if x.meta.strides()[rank - 1] == 1 { x } else { into_contiguous(x) }
+}
+
+/// At least `n` cubes, in rows where a device takes no more than 65,535 side by side.
+fn cubes(n: usize) -> CubeCount {
+    const MOST: usize = 65_535;
+    match n.div_ceil(MOST) {
+        0 | 1 => CubeCount::new_1d(n as u32),
+        rows => CubeCount::new_2d(n.div_ceil(rows) as u32, rows as u32),
+    }
 }
 
 /// The greatest common divisor.

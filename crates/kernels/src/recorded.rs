@@ -6,15 +6,17 @@
 
 #![expect(unsafe_code, reason = "a recorded graph is repeated on memory that nothing checks")]
 
+use core::marker::PhantomData;
+
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Graph, Int, Tensor, capture};
 
 use crate::ops::LlmOps;
 use crate::shapes::compiles_kernels;
 
-/// Whether steps on `device` can be recorded.
+/// Whether steps on `device` may be recorded: not where a graph of gradients grows.
 pub fn can_record(device: &Device) -> bool {
-    compiles_kernels(device)
+    !device.is_autodiff() && compiles_kernels(device)
 }
 
 /// A computation recorded once and repeated.
@@ -25,18 +27,20 @@ pub fn can_record(device: &Device) -> bool {
 /// that nothing else holds. The step must not read a tensor to the host.
 pub struct Recorded<T, F> {
     graph: Graph<T, F>,
+    /// It stays on the thread whose stream it was recorded on.
+    _thread: PhantomData<*const ()>,
 }
 
 impl<T, F: FnMut() -> T> Recorded<T, F> {
-    /// Runs `step` a few times and records it. `None` if the device cannot repeat it.
+    /// Runs `step` a few times and records it. `None` if the device cannot repeat it; what `step`
+    /// writes to must then be made anew.
+    ///
+    /// # Panics
+    /// If `step` does; the thread's stream is then left recording, and the device should not be
+    /// used from it again.
     pub fn new(device: &Device, step: F) -> Option<Self> {
         let graph = capture(device, step);
-        graph.is_hardware().then_some(Self { graph })
-    }
-
-    /// The result of what was recorded.
-    pub fn result(&self) -> &T {
-        self.graph.output()
+        graph.is_hardware().then_some(Self { graph, _thread: PhantomData })
     }
 
     /// Repeats it on what its inputs hold now.

@@ -83,8 +83,8 @@ fn columns(
 ///
 /// Su et al. 2021 (arXiv:2104.09864), eq. 34, with the pairs taken `h` apart instead of side by
 /// side. `x [batch, seq, heads, head_dim]`; the table has `h` columns, and dimensions from `2h` up
-/// stay as they are (Black et al. 2022, arXiv:2204.06745, §2.1.1). The backward pass is the rotation by the
-/// negative angle and keeps nothing but the table.
+/// stay as they are (Black et al. 2022, arXiv:2204.06745, §2.1.1). The backward pass is the rotation
+/// by the negative angle and keeps nothing but the table.
 pub fn rope(x: Tensor<4>, table: &RopeTable) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as LlmOps>::rope(
         x.into_dispatch(),

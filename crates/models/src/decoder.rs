@@ -133,13 +133,18 @@ impl Decoder {
     }
 
     /// The positions as the model's own table takes them, where it has one: one row for all
-    /// sequences, or one a sequence. Padding may reach past the table; it is given the last place.
+    /// sequences, or one a sequence.
     fn position_ids(&self, positions: &[Vec<u32>]) -> Option<Tensor<2, Int>> {
-        let last = self.model.positions.as_ref()?.weight.dims()[0].saturating_sub(1) as u32;
         let shape = [positions.len(), positions[0].len()];
-        let flat = positions.iter().flatten().map(|&at| at.min(last) as i32);
-        let flat: Vec<i32> = flat.collect();
-        Some(Tensor::from_data(TensorData::new(flat, shape), &self.device()))
+        let places = self.places(positions)?;
+        Some(Tensor::from_data(TensorData::new(places, shape), &self.device()))
+    }
+
+    /// Rows of the table of positions. Padding, and texts that have ended and are carried along,
+    /// may reach past the table; they are given the last place.
+    fn places(&self, positions: &[Vec<u32>]) -> Option<Vec<i32>> {
+        let last = self.model.positions.as_ref()?.weight.dims()[0].saturating_sub(1) as u32;
+        Some(positions.iter().flatten().map(|&at| at.min(last) as i32).collect())
     }
 
     fn placement(&self, positions: &[Vec<u32>], segments: Tensor<2, Int>) -> Placement {

@@ -128,14 +128,17 @@ impl Decoder {
         let crosses =
             |row: &Row<'_>| row.is_running() && Some(row.text().len()) == switch.map(|it| it + 1);
         let texts = active.iter().map(|&row| rows[row].text());
-        if active.iter().any(|&row| crosses(&rows[row])) {
-            // From here on the frequencies are others: what the cache holds was rotated by the
-            // old ones and is made anew, as transformers does.
-            *steps = self.begin(rows, active, active.len(), how);
+        let crosses = active.iter().any(|&row| crosses(&rows[row]));
+        if crosses || steps.is_lost() {
+            // From the switch on the frequencies are others: what the cache holds was rotated by
+            // the old ones and is made anew, as transformers does.
+            let anew = self.begin(rows, active, active.len(), how);
+            *steps = if steps.is_lost() { anew.step_by_step() } else { anew };
             return steps.advance(&texts.collect::<Vec<_>>(), 0);
         }
         let newest: Vec<&[u32]> = texts.map(|text| &text[text.len() - 1..]).collect();
-        let left = active.iter().map(|&row| rows[row].longest() - rows[row].text().len());
+        let running = active.iter().map(|&row| &rows[row]).filter(|row| row.is_running());
+        let left = running.map(|row| row.longest() - row.text().len());
         steps.advance(&newest, left.max().unwrap_or(0))
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use rekindle_data::{
-    ChatTemplate, Renderer, SpecialTokens, Tokenizer, TooLong, VocabModel, VocabSpec,
+    ChatTemplate, DateTime, Renderer, SpecialTokens, Tokenizer, TooLong, VocabModel, VocabSpec,
 };
 use rekindle_export::Companions;
 use rekindle_models::load::gguf::{GgufModel, GgufVocab};
@@ -29,6 +29,20 @@ pub struct TextSide {
     tokenizer_config: Value,
     /// Most tokens that a row may have.
     longest: usize,
+}
+
+/// What templates are told that take a clock for granted, so that training is repeatable.
+const NO_NOW: DateTime = DateTime::constant(2024, 7, 26, 0, 0, 0, 0);
+
+impl TextSide {
+    /// The same with `now` as the time of the template's `strftime_now`, where it is given.
+    #[must_use]
+    pub fn at(mut self, now: Option<DateTime>) -> Self {
+        if let Some(now) = now {
+            self.template = self.template.map(|template| template.with_now(now));
+        }
+        self
+    }
 }
 
 /// A model's files, opened but not yet loaded.
@@ -77,6 +91,10 @@ impl OpenModel {
         if let Some(name) = template {
             text.template = Some(named_template(name, &text.tokenizer_config)?);
         }
+        text.template = text.template.map(|it| match it.needs_now() {
+            true => it.with_now(NO_NOW),
+            false => it,
+        });
         for id in self.arch.eos.iter().copied().chain(text.tokenizer.eos()) {
             if !text.stop_ids.contains(&id) {
                 text.stop_ids.push(id);

@@ -221,7 +221,7 @@ fn load(
     options: &RunOptions,
 ) -> Result<Loaded, RunError> {
     let recipe = &plan.recipe;
-    let text = model.text(recipe.data.template.as_deref())?;
+    let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
     let dataset = samples(plan, &text, rows)?;
     let tracked = device.clone().autodiff();
     let (decoder, non_finite) = model.watched_decoder(recipe.init, recipe.seed, &tracked)?;

@@ -4,6 +4,8 @@ use std::io::{BufRead, Write};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::Offset;
 use rekindle_data::{Message, Role, StopTexts, TooLong};
 use rekindle_models::Decoder;
 use rekindle_recipe::{RunError, TextSide};
@@ -33,7 +35,8 @@ pub struct Arguments {
 /// Answers one prompt, or a conversation until the input ends.
 pub fn run(arguments: &Arguments) -> Result<u8> {
     let device = device::open(&arguments.device)?;
-    let ready = arguments.which.load(&device)?;
+    let mut ready = arguments.which.load(&device)?;
+    ready.text = ready.text.at(Some(Offset::UTC.to_datetime(Timestamp::now())));
     let model = ready.tuned.as_ref().map_or(&ready.base, |(model, _)| model);
     let system = arguments.system.iter().map(|text| Message::new(Role::System, text.clone()));
     let mut messages: Vec<Message> = system.collect();

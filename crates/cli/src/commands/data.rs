@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use rekindle_data::{self as data, Format, ReadOptions, Style, TooLong};
+use rekindle_data::{self as data, DateTime, Format, ReadOptions, Style, TooLong};
 use rekindle_recipe::recipe::Init;
 use rekindle_recipe::{OpenModel, RunError};
 
@@ -38,6 +38,9 @@ pub struct Preview {
     /// A chat template file, or `chatml`, instead of the model's own.
     #[arg(long)]
     template: Option<String>,
+    /// The time that `strftime_now` gives, such as 2026-11-25T12:00:00.
+    #[arg(long)]
+    now: Option<DateTime>,
     /// Rows to show.
     #[arg(short, long, default_value_t = 3)]
     n: usize,
@@ -63,7 +66,7 @@ fn preview(arguments: &Preview) -> Result<u8> {
     let report = data::read(&arguments.data, &options).map_err(RunError::from)?;
     // Without weights a folder still has a tokenizer, and that is all a preview needs.
     let model = OpenModel::open(&arguments.model, Init::Pretrained)?;
-    let text = model.text(arguments.template.as_deref())?;
+    let text = model.text(arguments.template.as_deref())?.at(arguments.now);
     let renderer = text.renderer(arguments.max_tokens, TooLong::Truncate);
     let style = match arguments.plain || !std::io::stdout().is_terminal() {
         true => Style::Plain,

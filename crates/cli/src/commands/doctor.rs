@@ -23,24 +23,30 @@ pub struct Arguments {
 /// What was found about one backend: whether each of the number formats it has computes rightly.
 struct Backend {
     name: &'static str,
-    checks: Result<Vec<(&'static str, Vec<Check>)>, String>,
+    checks: Result<Vec<(&'static str, Outcome)>, String>,
 }
+
+/// The checks in one number format, or what the device said instead.
+type Outcome = Result<Vec<Check>, String>;
 
 impl Backend {
     fn examine(name: &'static str) -> Self {
         let checks = device::open(name).map_err(|error| format!("{error:#}")).and_then(|device| {
             let formats = FORMATS.iter().filter(|(_, format)| device.supports_dtype(*format));
-            let check = |&(name, format): &(_, _)| Ok((name, self_check(&device, format)?));
-            formats.map(check).collect()
+            let checks: Vec<_> =
+                formats.map(|&(name, format)| (name, self_check(&device, format))).collect();
+            match checks.is_empty() {
+                true => Err("it has none of the number formats of models".to_owned()),
+                false => Ok(checks),
+            }
         });
         Self { name, checks }
     }
 
     fn is_healthy(&self) -> bool {
-        let all = |checks: &Vec<(_, Vec<Check>)>| {
-            checks.iter().flat_map(|(_, checks)| checks).all(Check::passes)
-        };
-        self.checks.as_ref().is_ok_and(all)
+        let sound =
+            |checks: &Outcome| checks.as_ref().is_ok_and(|checks| checks.iter().all(Check::passes));
+        self.checks.as_ref().is_ok_and(|formats| formats.iter().all(|(_, checks)| sound(checks)))
     }
 
     fn json(&self) -> Value {
@@ -51,8 +57,12 @@ impl Backend {
         match &self.checks {
             Err(message) => json!({ "name": self.name, "failure": message }),
             Ok(formats) => {
-                let formats = formats.iter().map(|(format, checks)| {
-                    json!({ "format": format, "checks": checks.iter().map(check).collect::<Vec<_>>() })
+                let formats = formats.iter().map(|(format, checks)| match checks {
+                    Err(message) => json!({ "format": format, "failure": message }),
+                    Ok(checks) => {
+                        let checks: Vec<Value> = checks.iter().map(check).collect();
+                        json!({ "format": format, "checks": checks })
+                    }
                 });
                 json!({ "name": self.name, "formats": formats.collect::<Vec<_>>() })
             }
@@ -66,6 +76,13 @@ impl Backend {
             Ok(formats) => formats,
         };
         for (format, checks) in formats {
+            let checks = match checks {
+                Err(message) => {
+                    println!("{name}, {format}: fails: {message}");
+                    continue;
+                }
+                Ok(checks) => checks,
+            };
             let failed: Vec<_> = checks.iter().filter(|check| !check.passes()).collect();
             let worst = checks.iter().fold(0.0f64, |worst, check| worst.max(check.difference));
             if failed.is_empty() {

@@ -45,7 +45,7 @@ pub fn adapter_notes(model: &Decoder, config: &LoraConfig) -> Vec<String> {
     }
     let mut notes = Vec::new();
     let mut note = |text: &str| {
-        notes.push(format!("{text}; a merged export (`--format merged`) has no such limit"));
+        notes.push(format!("{text}; a merged model has no such limit"));
     };
     if config.lora_dropout > 0.0 {
         note(

@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 
-use super::{addresses, element, empty, gcd, vector_size};
+use super::{addresses, cubes, element, empty, gcd, vector_size};
 
 /// Planes of a cube.
 const PLANES: u32 = 4;
@@ -28,8 +28,10 @@ fn kernel<E: Float, N: Size>(
     #[define(E)] _format: ElemType,
 ) {
     let (rows, d_out) = (out.shape(0), out.shape(1));
-    let first_row = CUBE_POS_X as usize * tile;
-    let first_column = (CUBE_POS_Y * CUBE_DIM_Y + UNIT_POS_Y) as usize * columns;
+    let row_tiles = rows.div_ceil(tile);
+    let first_row = CUBE_POS % row_tiles * tile;
+    let group = CUBE_POS / row_tiles * CUBE_DIM_Y as usize + UNIT_POS_Y as usize;
+    let first_column = group * columns;
     if first_column >= d_out {
         terminate!();
     }
@@ -96,12 +98,12 @@ pub(super) fn project(x: CubeTensor, w: CubeTensor) -> CubeTensor {
     let groups = d_out.div_ceil(columns * PLANES as usize);
     let format = element(x.dtype);
     // SAFETY: rows and columns read are clamped to the tensors' sizes, and only those inside are
-    // written; `width` is the vectors of a row of `x` and of `w`, whose
-    // rows are `w_line` vectors apart.
+    // written; `width` is the vectors of a row of `x` and of `w`, whose rows are `w_line` vectors
+    // apart.
     unsafe {
         kernel::launch_unchecked(
             &out.client,
-            CubeCount::new_2d(rows.div_ceil(tile) as u32, groups as u32),
+            cubes(rows.div_ceil(tile) * groups),
             CubeDim::new_2d(lanes, PLANES),
             addresses(&[&x, &w, &out]),
             vector,

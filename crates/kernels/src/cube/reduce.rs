@@ -65,9 +65,9 @@ fn argmax_kernel<E: Float, I: Int, N: Size>(
     let row = CUBE_POS * width;
     let mut scratch = Shared::<[f32]>::new_slice(units);
     let mut places = Shared::<[u32]>::new_slice(units);
-    let mut at = min(unit, width - 1);
-    let mut best = f32::cast_from(x[row + at].extract(0usize));
-    let mut place = at * N::value();
+    let mut at = unit;
+    let mut best = f32::min_value();
+    let mut place = width * N::value() - 1;
     while at < width {
         let values = Vector::<f32, N>::cast_from(x[row + at]);
         #[unroll]

@@ -7,7 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::reduce::cube_sum;
-use super::{addresses, element, empty, vector_size};
+use super::{addresses, cubes, element, empty, vector_size};
 
 /// Units that share a row.
 const UNITS: u32 = 256;
@@ -24,6 +24,9 @@ fn kernel<E: Float, G: Float, N: Size>(
 ) {
     let hidden = width * N::value();
     let unit = UNIT_POS as usize;
+    if CUBE_POS >= x.shape(0) {
+        terminate!();
+    }
     let row = CUBE_POS * width;
     let mut scratch = Shared::<[f32]>::new_slice(units);
     let mut squares = f32::new(0.0);
@@ -55,7 +58,7 @@ pub(super) fn forward(x: CubeTensor, gamma: CubeTensor, eps: f32) -> CubeTensor 
     unsafe {
         kernel::launch_unchecked(
             &out.client,
-            CubeCount::new_1d(n as u32),
+            cubes(n),
             CubeDim::new_1d(UNITS),
             addresses(&[&x, &gamma, &out]),
             vector,

@@ -10,7 +10,7 @@ use cubecl::cmma;
 use cubecl::ir::features::MmaConfig;
 use cubecl::prelude::*;
 
-use super::{addresses, element, empty};
+use super::{addresses, element, empty, vector_size};
 use crate::linear::FEW_ROWS;
 
 /// Rows, columns and depth of a tile.
@@ -29,6 +29,9 @@ const LINE: usize = 16;
 const PITCH: usize = LINE + 1;
 /// Tiles in depth that a plane takes of each part.
 const DEPTH: usize = LINE * VECTOR / TILE / HALVES;
+/// Shared memory of a cube, at most: two parts of halves and the planes' sums.
+const SHARED_BYTES: usize =
+    (FEW_ROWS + COLUMNS * TILE) * PITCH * VECTOR * 2 + UNITS / 32 * TILE * TILE * 4;
 /// Fewer rows than this leave most of a tile empty.
 const LEAST_ROWS: usize = 5;
 
@@ -233,7 +236,11 @@ pub(super) fn fits(x: &CubeTensor, w: &CubeTensor) -> bool {
         n: TILE as u32,
         k: TILE as u32,
     };
-    properties.features.matmul.cmma.contains(&tile) && properties.hardware.plane_size_max == 32
+    let hardware = &properties.hardware;
+    let planes = hardware.plane_size_min == 32 && hardware.plane_size_max == 32;
+    let room = hardware.max_shared_memory_size >= SHARED_BYTES;
+    let loads = vector_size(x, d_in) >= VECTOR;
+    properties.features.matmul.cmma.contains(&tile) && planes && room && loads
 }
 
 /// `x [n, d_in] · wᵀ` for `w [d_out, d_in]`.

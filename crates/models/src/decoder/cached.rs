@@ -84,9 +84,8 @@ impl Decoder {
         }
         let Tokens { ids, positions, room } = Tokens::admit(rows, cache);
         recorded::overwrite_ints(&mut pass.ids, &ids);
-        if let Some(table) = &mut pass.positions {
-            let flat: Vec<i32> = positions.iter().flatten().map(|&at| at as i32).collect();
-            recorded::overwrite_ints(table, &flat);
+        if let (Some(table), Some(places)) = (&mut pass.positions, self.places(&positions)) {
+            recorded::overwrite_ints(table, &places);
         }
         let Placement { rope, local_rope, .. } = &mut pass.place;
         for (spec, table) in [(&self.arch.rope, rope), (&self.arch.local_rope, local_rope)] {

@@ -31,6 +31,8 @@ pub(super) struct Steps<'a> {
     cache: Rc<RefCell<Cache>>,
     recording: Option<Recording<'a>>,
     records: bool,
+    /// Whether the cache must be made anew: a recording failed that wrote to it.
+    lost: bool,
     only_best: bool,
 }
 
@@ -38,13 +40,24 @@ impl<'a> Steps<'a> {
     pub(super) fn new(decoder: &'a Decoder, cache: Cache, only_best: bool) -> Self {
         let records = decoder.stays_on_device() && recorded::can_record(&decoder.device());
         let cache = Rc::new(RefCell::new(cache));
-        Self { decoder, cache, recording: None, records, only_best }
+        Self { decoder, cache, recording: None, records, lost: false, only_best }
     }
 
     /// The same with these of its rows, in this order and as often as they are named.
     pub(super) fn select(self, rows: &[usize]) -> Self {
         let cache = self.cache.borrow().select(rows, &self.decoder.device());
-        Self::new(self.decoder, cache, self.only_best)
+        let (records, lost) = (self.records, self.lost);
+        Self { records, lost, ..Self::new(self.decoder, cache, self.only_best) }
+    }
+
+    /// Whether the cache can no longer be used.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The same, recording nothing.
+    pub(super) fn step_by_step(self) -> Self {
+        Self { records: false, ..self }
     }
 
     /// Scores after `rows` of tokens, of which they have `left` to come at most.
@@ -63,8 +76,7 @@ impl<'a> Steps<'a> {
         let scores = step();
         if self.records && single && left >= WORTH_RECORDING {
             let recorded = Recorded::new(&decoder.device(), step);
-            // What failed once is not tried at every token.
-            self.records = recorded.is_some();
+            self.lost = recorded.is_none();
             self.recording = recorded.map(|recorded| (pass, recorded));
         }
         scores

@@ -94,6 +94,9 @@ fn check_data(recipe: &Recipe, problems: &mut Problems) {
     if data.template.as_deref() == Some("") {
         problems.add("data.template", "empty", "a Jinja file or `chatml`");
     }
+    if let (Some(now), None) = (&data.now, data.clock()) {
+        problems.add("data.now", now, "a date and time such as 2026-11-25T12:00:00");
+    }
     // A target needs a token before it.
     problems.require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "2 or more");
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rekindle_data::DateTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,10 @@ pub struct DataSection {
     pub format: RowFormat,
     /// Chat template in place of the model's own: a Jinja file, or `chatml` for the built-in one.
     pub template: Option<String>,
+    /// Date and time that the template's `strftime_now` gives, as `2026-11-25T12:00:00`. Without it
+    /// a template that asks whether there is a clock is told no, and one that does not ask gets
+    /// 2024-07-26, the day that Llama 3's template falls back to.
+    pub now: Option<String>,
     /// Longest row, in tokens.
     pub max_tokens: usize,
     /// What happens to a row of more than `max_tokens`.
@@ -38,6 +43,7 @@ impl Default for DataSection {
             validation_fraction: None,
             format: RowFormat::Auto,
             template: None,
+            now: None,
             max_tokens: 1024,            // TRL SFTConfig.max_length
             too_long: TooLong::Truncate, // TRL SFTConfig truncates
             on_bad_row: OnBadRow::Fail,
@@ -46,6 +52,11 @@ impl Default for DataSection {
 }
 
 impl DataSection {
+    /// The time in `now`; nothing where there is none, or what stands there is no time.
+    pub fn clock(&self) -> Option<DateTime> {
+        self.now.as_ref()?.parse().ok()
+    }
+
     /// Whether any key asks for validation rows.
     pub fn has_validation(&self) -> bool {
         self.validation.is_some()

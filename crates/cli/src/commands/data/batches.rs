@@ -30,8 +30,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let (plan, _) = train::resolve(&arguments.recipe, Vec::new())?;
     let recipe = &plan.recipe;
     let rows = Rows::read(&recipe.data, recipe.seed)?;
-    let text =
-        OpenModel::open(&recipe.model, recipe.init)?.text(recipe.data.template.as_deref())?;
+    let model = OpenModel::open(&recipe.model, recipe.init)?;
+    let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
     let mut loader = loader(&plan, &samples(&plan, &text, rows)?)?;
     let mut steps = Vec::with_capacity(arguments.steps);
     while let Some(step) = (steps.len() < arguments.steps).then(|| loader.next()).flatten() {
