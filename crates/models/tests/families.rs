@@ -9,7 +9,7 @@ use rekindle_models::{Arch, CausalLm, Decoder, Generation, MergedTensor};
 use rekindle_testkit::{Golden, assert_close, device};
 use serde_json::Value;
 
-const FAMILIES: [&str; 20] = [
+const FAMILIES: [&str; 25] = [
     "gemma2",
     "gemma3_text",
     "gpt2",
@@ -22,27 +22,44 @@ const FAMILIES: [&str; 20] = [
     "llama_yarn_mscale",
     "mistral",
     "mixtral",
+    "mixtral_window",
     "olmo2",
     "phi3",
     "phi3_longrope",
+    "phi3_window",
     "qwen2",
+    "qwen2_window",
     "qwen3",
     "qwen3_moe",
     "qwen3_moe_raw",
+    "qwen3_window",
     "smollm3",
+    "smollm3_window",
 ];
 
 /// Those with a `model.gguf`.
-const IN_GGUF: [&str; 9] = [
+const IN_GGUF: [&str; 11] = [
     "gemma2",
     "gemma3_text",
     "llama3",
     "llama_linear",
+    "llama_mqa",
     "mistral",
     "phi3",
     "phi3_longrope",
+    "phi3_window",
     "qwen2",
     "qwen3",
+];
+
+/// The blocks with a window in each variant: all, those from `max_window_layers` on, those that
+/// are not rotated.
+const WINDOWS: [(&str, &[Option<usize>]); 5] = [
+    ("mixtral_window", &[Some(8), Some(8)]),
+    ("phi3_window", &[Some(8), Some(8)]),
+    ("qwen2_window", &[None, Some(8)]),
+    ("qwen3_window", &[None, Some(8)]),
+    ("smollm3_window", &[None, Some(8), None]),
 ];
 
 fn folder(family: &str) -> PathBuf {
@@ -88,6 +105,17 @@ fn logits(model: &Decoder, golden: &Golden, ids: &str) -> Vec<f32> {
     let ids = input_ids(golden, ids);
     let segments = Tensor::ones(ids.dims(), &device());
     model.logits(ids, segments).into_data().try_to_vec().unwrap()
+}
+
+fn token_ids(golden: &Golden, name: &str) -> Vec<u32> {
+    golden.ints(name).iter().map(|&id| id as u32).collect()
+}
+
+/// What generation adds to the first five tokens, as many as transformers added.
+fn greedy_tokens(model: &Decoder, golden: &Golden) -> Vec<u32> {
+    let prompt = &token_ids(golden, "ids")[..5];
+    let greedy = Generation::greedy(Vec::new(), golden.ints("generated").len());
+    model.generate(&[prompt], &greedy, |_| true)[0].tokens.clone()
 }
 
 #[test]
@@ -139,11 +167,42 @@ fn loss_and_every_gradient_equal_transformers() {
 fn cached_generation_gives_transformers_tokens() {
     for family in FAMILIES {
         let golden = golden(family);
-        let prompt: Vec<u32> = golden.ints("ids")[..5].iter().map(|&id| id as u32).collect();
-        let wanted: Vec<u32> = golden.ints("generated").iter().map(|&id| id as u32).collect();
-        let greedy = Generation::greedy(Vec::new(), wanted.len());
-        let given = decoder(family, &device()).generate(&[&prompt], &greedy, |_| true);
-        assert_eq!(given[0].tokens, wanted, "{family}");
+        let given = greedy_tokens(&decoder(family, &device()), &golden);
+        assert_eq!(given, token_ids(&golden, "generated"), "{family}");
+    }
+}
+
+#[test]
+fn windows_stand_where_the_config_puts_them_with_or_without_a_list_of_kinds() {
+    for (family, wanted) in WINDOWS {
+        let text = std::fs::read_to_string(folder(family).join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        let listed = Arch::from_hf(&config).unwrap();
+        let windows: Vec<Option<usize>> = listed.layers.iter().map(|it| it.window).collect();
+        assert_eq!(windows, wanted, "{family}");
+        config.as_object_mut().unwrap().remove("layer_types");
+        assert_eq!(Arch::from_hf(&config).unwrap(), listed, "{family}");
+    }
+}
+
+/// So that the goldens above show a window that is left out, or that is one token off.
+#[test]
+fn another_window_gives_other_logits_and_none_gives_other_tokens() {
+    for (family, _) in WINDOWS {
+        let (golden, files) = (golden(family), open(&folder(family)).unwrap());
+        let arch = files.arch().unwrap();
+        for other in [None, Some(7), Some(9)] {
+            let mut arch = arch.clone();
+            arch.layers.iter_mut().for_each(|layer| layer.window = layer.window.and(other));
+            let model = Decoder::load(files.source(), &arch, &device()).unwrap();
+            let (ours, wanted) = (logits(&model, &golden, "ids"), golden.floats("logits"));
+            let differences = ours.iter().zip(&wanted).map(|(ours, wanted)| (ours - wanted).abs());
+            assert!(differences.fold(0.0, f32::max) > 0.1, "{family} with {other:?}");
+            if other.is_none() {
+                let tokens = greedy_tokens(&model, &golden);
+                assert_ne!(tokens, token_ids(&golden, "generated"), "{family}");
+            }
+        }
     }
 }
 
@@ -188,19 +247,30 @@ fn a_gguf_file_is_the_same_model() {
 }
 
 /// Quantised weights, unpacked as gguf-py does and run by transformers.
+fn assert_quantised_gives_logits(path: &Path, expected: &str) {
+    println!("{}", path.display());
+    let files = open(path).unwrap();
+    let model = Decoder::load(files.source(), &files.arch().unwrap(), &device()).unwrap();
+    let golden = Golden::open(&format!("models/families/{expected}"));
+    assert_close(&logits(&model, &golden, "ids"), &golden.floats("logits"), 0.0, 1e-4);
+}
+
 #[test]
 fn quantised_gguf_files_give_transformers_logits() {
     let packed = folder("quant").read_dir().unwrap().map(|entry| entry.unwrap().path());
     let packed: Vec<PathBuf> = packed.filter(|path| path.extension().unwrap() == "gguf").collect();
     assert_eq!(packed.len(), 14);
     for path in packed {
-        println!("{}", path.display());
-        let files = open(&path).unwrap();
-        let model = Decoder::load(files.source(), &files.arch().unwrap(), &device()).unwrap();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        let golden = Golden::open(&format!("models/families/quant/{stem}.safetensors"));
-        assert_close(&logits(&model, &golden, "ids"), &golden.floats("logits"), 0.0, 1e-4);
+        assert_quantised_gives_logits(&path, &format!("quant/{stem}.safetensors"));
     }
+}
+
+/// Two blocks with a tied head, in a file beside the plain ones.
+#[test]
+fn a_quantised_gguf_file_beside_a_folder_gives_transformers_logits() {
+    let path = folder("qwen2").join("model_q8_0.gguf");
+    assert_quantised_gives_logits(&path, "qwen2/expected_q8_0.safetensors");
 }
 
 #[test]

@@ -4,22 +4,9 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::known_patterns::{self, Cut};
 use super::{MAX_VOCAB, TokenizerError};
 use crate::error::NameList;
-
-/// How Llama 3 cuts text into words before merging.
-pub(super) const LLAMA3_PATTERN: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-);
-/// How Qwen 2 does: as Llama 3, but with digits one by one.
-pub(super) const QWEN2_PATTERN: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-);
-
-const KNOWN_PRE: [&str; 8] =
-    ["gpt-2", "gpt2", "default", "smollm", "llama-bpe", "llama3", "llama-v3", "qwen2"];
 
 /// A vocabulary as a GGUF file holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +42,8 @@ pub enum VocabModel {
         /// Pairs of tokens separated by a space, best first.
         merges: Vec<String>,
         /// Name of the way text is cut into words (GGUF `tokenizer.ggml.pre`): `gpt-2` (also
-        /// `default` and the empty name), `smollm`, `llama-bpe` or `qwen2`.
+        /// `default` and the empty name), `smollm`, `refact`, `llama-bpe`, `dbrx`, `smaug-bpe`,
+        /// `qwen2`, `deepseek-r1-qwen`, `tekken` or `gpt-4o`.
         pre: String,
     },
     /// SentencePiece BPE with byte fallback (GGUF `llama`).
@@ -143,17 +131,16 @@ fn bpe(merges: &[String], pre: &str) -> Result<Value, TokenizerError> {
         let pattern = json!({"Regex": pattern});
         json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
     };
-    let pre_tokenizer = match pre {
-        "gpt-2" | "gpt2" | "default" | "" => byte_level(true),
-        "smollm" => {
+    let Some(known) = known_patterns::of_gguf(pre) else {
+        let known = NameList(known_patterns::gguf_names());
+        return Err(TokenizerError::UnknownPre { found: pre.into(), known });
+    };
+    let pre_tokenizer = match known.cut {
+        Cut::Gpt2 => byte_level(true),
+        Cut::Digits => {
             sequence(json!({"type": "Digits", "individual_digits": true}), byte_level(true))
         }
-        "llama-bpe" | "llama3" | "llama-v3" => sequence(split(LLAMA3_PATTERN), byte_level(false)),
-        "qwen2" => sequence(split(QWEN2_PATTERN), byte_level(false)),
-        _ => {
-            let known = NameList(KNOWN_PRE.map(String::from).to_vec());
-            return Err(TokenizerError::UnknownPre { found: pre.into(), known });
-        }
+        Cut::Pattern(pattern) => sequence(split(pattern), byte_level(false)),
     };
     let pairs: Result<Vec<Value>, TokenizerError> = merges
         .iter()
@@ -163,13 +150,11 @@ fn bpe(merges: &[String], pre: &str) -> Result<Value, TokenizerError> {
             None => Err(broken(format!("merge {i} is `{merge}`, not two tokens and a space"))),
         })
         .collect();
-    let normalizer = if pre == "qwen2" { json!({"type": "NFC"}) } else { Value::Null };
-    // Llama 3 takes a word that is a token as it stands, without merging up to it.
-    let ignore_merges = matches!(pre, "llama-bpe" | "llama3" | "llama-v3");
+    let normalizer = if known.nfc { json!({"type": "NFC"}) } else { Value::Null };
     Ok(json!({
         "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "decoder": byte_level(true),
         "model": {"type": "BPE", "unk_token": null, "fuse_unk": false, "byte_fallback": false,
-                  "ignore_merges": ignore_merges, "merges": pairs?},
+                  "ignore_merges": known.ignore_merges, "merges": pairs?},
     }))
 }
 

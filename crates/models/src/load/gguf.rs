@@ -112,7 +112,8 @@ impl GgufModel {
         let tokens = list("tokens")?.ok_or_else(|| absent("tokens"))?;
         let pre = text("pre")?.unwrap_or_else(|| "default".to_owned());
         let sentencepiece = model == "llama";
-        let llama3 = ["llama-bpe", "llama3", "llama-v3"].contains(&pre.as_str());
+        // Where the file does not say, llama.cpp begins texts of these with `bos`.
+        let begins = ["llama-bpe", "llama3", "llama-v3", "tekken"].contains(&pre.as_str());
         let token_types = self.file.i32s(&key("token_type"))?.map(|types| types.to_vec());
         let scores = self.file.f32s(&key("scores"))?.map(|scores| scores.to_vec());
         let vocab = GgufVocab {
@@ -124,7 +125,7 @@ impl GgufModel {
             eos: token("eos")?.or(sentencepiece.then_some(2)),
             pad: token("padding")?,
             unk: token("unknown")?.or(sentencepiece.then_some(0)),
-            add_bos: flag("add_bos_token")?.unwrap_or(sentencepiece || llama3),
+            add_bos: flag("add_bos_token")?.unwrap_or(sentencepiece || begins),
             add_eos: flag("add_eos_token")?.unwrap_or(false),
             add_space_prefix: flag("add_space_prefix")?.unwrap_or(sentencepiece),
             model,
