@@ -160,6 +160,7 @@ fn what_peft_does_not_load_is_told() {
     assert_eq!(notes("mixtral", TARGETS, 0.0), "");
     assert_eq!(notes("mixtral", attention, 0.1), "");
     assert_eq!(notes("mixtral", r".*experts\.\d+\.w2", 0.0), "");
+    assert_eq!(notes("mixtral", r".*layers\.0\..*experts\.\d+\.w[123]", 0.0), "");
     for (family, pattern, dropout, wanted) in [
         ("mixtral", TARGETS, 0.1, "`lora_dropout` to 0"),
         ("mixtral", r".*experts\.\d+\.w[12]", 0.0, "gate and up together"),

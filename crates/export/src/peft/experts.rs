@@ -4,6 +4,8 @@
 //! single experts while it loads it: gate and up become one, with `r` and `lora_alpha` doubled.
 //! Some adapters do not survive that.
 
+use std::collections::BTreeSet;
+
 use rekindle_models::Decoder;
 use rekindle_peft_core::LoraConfig;
 
@@ -39,7 +41,6 @@ pub(super) fn scale(model: &Decoder, config: &LoraConfig) -> (bool, f64) {
 /// A merged model is free of all of it.
 pub fn adapter_notes(model: &Decoder, config: &LoraConfig) -> Vec<String> {
     let (adapted, bare) = (names(model, true), names(model, false));
-    let is_expert = |name: &&String| name.contains(EXPERT);
     if !adapted.iter().any(|name| name.contains(EXPERT)) {
         return Vec::new();
     }
@@ -59,19 +60,29 @@ pub fn adapter_notes(model: &Decoder, config: &LoraConfig) -> Vec<String> {
              nothing: leave those layers out of `target_modules` if it is to load this one",
         );
     }
-    let has = |names: &[String], part: &str| {
-        names.iter().filter(is_expert).any(|name| name.ends_with(&format!(".{part}")))
-    };
-    let torn = TRIPLES.iter().any(|parts| {
-        let [gate, up, down] = parts.map(|part| has(&adapted, part));
-        gate != up || gate && !down
-    });
-    let some = TRIPLES.as_flattened().iter().any(|part| has(&adapted, part) && has(&bare, part));
-    if torn || some {
+    if blocks(&adapted).into_iter().any(|block| !is_whole(block, &adapted, &bare)) {
         note(
             "PEFT 0.21 loads adapters of experts only where all experts of a block are adapted, \
              gate and up together and with them down",
         );
     }
     notes
+}
+
+/// What stands before [`EXPERT`] in the names, each once.
+fn blocks(names: &[String]) -> BTreeSet<&str> {
+    names.iter().filter_map(|name| name.split_once(EXPERT)).map(|(block, _)| block).collect()
+}
+
+/// Whether PEFT can make one tensor of all that is adapted among the experts of `block`.
+fn is_whole(block: &str, adapted: &[String], bare: &[String]) -> bool {
+    let has = |names: &[String], part: &str| {
+        let of_block = names.iter().filter_map(|name| name.split_once(EXPERT));
+        of_block.filter(|(it, _)| *it == block).any(|(_, rest)| rest.ends_with(&format!(".{part}")))
+    };
+    TRIPLES.iter().all(|parts| {
+        let [gate, up, down] = parts.map(|part| has(adapted, part));
+        let all = parts.iter().all(|part| !(has(adapted, part) && has(bare, part)));
+        all && gate == up && (down || !gate)
+    })
 }

@@ -93,13 +93,14 @@ fn kernel<E: Float, I: Int, N: Size>(
     while start < last {
         let key = start + unit;
         let mut score = f32::new(HIDDEN_SCORE);
-        if key < last && segments[marks + min(key, position)] == own {
+        let seen = key < last && segments[marks + min(key, position)] == own;
+        if seen {
             score = score_of(&q_shared, k, k_row + key * k.stride(1), rule, plan);
         }
         let before = largest;
         largest = max(before, cube_max(score, &mut scratch, units));
         let mut weight = f32::new(0.0);
-        if score > f32::new(HIDDEN_SCORE) {
+        if seen {
             weight = (score - largest).exp();
         }
         weights[unit] = weight;
