@@ -64,7 +64,6 @@ fn kernel<E: Float, I: Int, N: Size>(
     #[define(E, I)] _formats: [ElemType; 2],
 ) {
     let units = plan.units;
-    let unit = UNIT_POS as usize;
     let (head, query, row) = (CUBE_POS_X as usize, CUBE_POS_Y as usize, CUBE_POS_Z as usize);
     let kv_head = head / plan.group;
     let position = if comptime!(plan.slotted) {
@@ -91,7 +90,7 @@ fn kernel<E: Float, I: Int, N: Size>(
         sums[at] = f32::new(0.0);
     }
     while start < last {
-        let key = start + unit;
+        let key = start + UNIT_POS as usize;
         let mut score = f32::new(HIDDEN_SCORE);
         let seen = key < last && segments[marks + min(key, position)] == own;
         if seen {
@@ -103,7 +102,7 @@ fn kernel<E: Float, I: Int, N: Size>(
         if seen {
             weight = (score - largest).exp();
         }
-        weights[unit] = weight;
+        weights[UNIT_POS as usize] = weight;
         let shrink = (before - largest).exp();
         total = total * shrink + cube_sum(weight, &mut scratch, units);
         let keys = min(last - start, units);
