@@ -82,7 +82,7 @@ fn argmax_kernel<E: Float, I: Int, N: Size>(
     }
     let largest = cube_max(best, &mut scratch, units);
     // Of equal elements the first.
-    places[unit] = select(best == largest, u32::cast_from(place), u32::max_value());
+    places[unit] = select(best == largest, u32::cast_from(place), u32::MAX);
     sync_cube();
     let mut step = (units / 2).runtime();
     while step > 0 {

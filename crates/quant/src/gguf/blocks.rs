@@ -28,16 +28,24 @@ pub enum GgmlType {
     Q5_1,
     /// 8 bits and a scale.
     Q8_0,
+    /// 2 bits with 4-bit scales and offsets.
+    Q2_K,
+    /// 3 bits with 6-bit scales.
+    Q3_K,
     /// 4 bits with 6-bit scales and offsets.
     Q4_K,
     /// 5 bits with 6-bit scales and offsets.
     Q5_K,
     /// 6 bits with 8-bit scales.
     Q6_K,
+    /// 4 bits that name one of sixteen uneven steps, and a scale.
+    IQ4_NL,
+    /// The same with 6-bit scales.
+    IQ4_XS,
 }
 
 impl GgmlType {
-    const ALL: [(u32, Self); 11] = [
+    const ALL: [(u32, Self); 15] = [
         (0, Self::F32),
         (1, Self::F16),
         (2, Self::Q4_0),
@@ -45,9 +53,13 @@ impl GgmlType {
         (6, Self::Q5_0),
         (7, Self::Q5_1),
         (8, Self::Q8_0),
+        (10, Self::Q2_K),
+        (11, Self::Q3_K),
         (12, Self::Q4_K),
         (13, Self::Q5_K),
         (14, Self::Q6_K),
+        (20, Self::IQ4_NL),
+        (23, Self::IQ4_XS),
         (30, Self::BF16),
     ];
 
@@ -66,17 +78,13 @@ impl GgmlType {
     pub(super) fn known_as(code: u32) -> &'static str {
         match code {
             9 => "Q8_1",
-            10 => "Q2_K",
-            11 => "Q3_K",
             15 => "Q8_K",
             16 => "IQ2_XXS",
             17 => "IQ2_XS",
             18 => "IQ3_XXS",
             19 => "IQ1_S",
-            20 => "IQ4_NL",
             21 => "IQ3_S",
             22 => "IQ2_S",
-            23 => "IQ4_XS",
             24..=27 => "integers",
             28 => "F64",
             29 => "IQ1_M",
@@ -93,8 +101,8 @@ impl GgmlType {
     pub fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q4_K | Self::Q5_K | Self::Q6_K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::IQ4_NL => 32,
+            Self::Q2_K | Self::Q3_K | Self::Q4_K | Self::Q5_K | Self::Q6_K | Self::IQ4_XS => 256,
         }
     }
 
@@ -103,11 +111,14 @@ impl GgmlType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
-            Self::Q4_0 => 18,
+            Self::Q4_0 | Self::IQ4_NL => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Q2_K => 84,
+            Self::Q3_K => 110,
+            Self::IQ4_XS => 136,
             Self::Q4_K => 144,
             Self::Q5_K => 176,
             Self::Q6_K => 210,
@@ -126,6 +137,10 @@ pub(super) fn dequantize(kind: GgmlType, bytes: &[u8]) -> Vec<f32> {
         GgmlType::Q5_0 => blocks(bytes, q5_0),
         GgmlType::Q5_1 => blocks(bytes, q5_1),
         GgmlType::Q8_0 => blocks(bytes, q8_0),
+        GgmlType::Q2_K => blocks(bytes, q2_k),
+        GgmlType::Q3_K => blocks(bytes, q3_k),
+        GgmlType::IQ4_NL => blocks(bytes, iq4_nl),
+        GgmlType::IQ4_XS => blocks(bytes, iq4_xs),
         GgmlType::Q4_K => blocks(bytes, q4_k),
         GgmlType::Q5_K => blocks(bytes, q5_k),
         GgmlType::Q6_K => blocks(bytes, q6_k),
@@ -198,6 +213,60 @@ fn with_fifth(packed: &[u8], out: &mut [f32; 32], value: impl Fn(i32) -> f32) {
     for (i, ((low, high), &byte)) in low.iter_mut().zip(high).zip(&packed[4..]).enumerate() {
         *low = value(i32::from(byte & 0x0f) | fifth(i));
         *high = value(i32::from(byte >> 4) | fifth(i + 16));
+    }
+}
+
+/// The steps of the IQ4 types.
+const STEPS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
+    let d = half_at(block, 0);
+    nibbles(&block[2..], out, |q| d * f32::from(STEPS[usize::from(q)]));
+}
+
+fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
+    let (d, high) = (half_at(block, 0), u16::from_le_bytes([block[2], block[3]]));
+    let (low, quants) = (&block[4..8], &block[8..]);
+    let (out, _) = out.as_chunks_mut::<32>();
+    for (i, out) in out.iter_mut().enumerate() {
+        let scale = (low[i / 2] >> (4 * (i % 2)) & 0x0f) | ((high >> (2 * i) & 3) as u8) << 4;
+        let scale = d * (f32::from(scale) - 32.0);
+        nibbles(&quants[16 * i..], out, |q| scale * f32::from(STEPS[usize::from(q)]));
+    }
+}
+
+/// Where the two bits of sub-block `i` of 16 lie: its first byte of 64, and the shift.
+fn two_bits(i: usize) -> (usize, usize) {
+    // 16 numbers share a scale, 32 a shift, 128 the bytes.
+    (i / 8 * 32 + i % 2 * 16, i / 2 % 4 * 2)
+}
+
+fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
+    let (scales, quants) = (&block[..16], &block[16..80]);
+    let (d, d_min) = (half_at(block, 80), half_at(block, 82));
+    for (i, out) in out.chunks_exact_mut(16).enumerate() {
+        let (scale, min) = (d * f32::from(scales[i] & 0x0f), d_min * f32::from(scales[i] >> 4));
+        let (first, shift) = two_bits(i);
+        for (out, &byte) in out.iter_mut().zip(&quants[first..]) {
+            *out = scale * f32::from(byte >> shift & 3) - min;
+        }
+    }
+}
+
+fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
+    let (high, quants, scales) = (&block[..32], &block[32..96], &block[96..108]);
+    let d = half_at(block, 108);
+    for (i, out) in out.chunks_exact_mut(16).enumerate() {
+        let low = scales[i % 8] >> (4 * (i / 8)) & 0x0f;
+        let scale = low | (scales[8 + i % 4] >> (2 * (i / 4)) & 3) << 4;
+        let scale = d * (f32::from(scale) - 32.0);
+        let (first, shift) = two_bits(i);
+        let bytes = quants[first..].iter().zip(&high[i % 2 * 16..]);
+        for (out, (&byte, &high)) in out.iter_mut().zip(bytes) {
+            // A high bit that is not set takes four away.
+            let four = if high >> (i / 2) & 1 == 0 { 4.0 } else { 0.0 };
+            *out = scale * (f32::from(byte >> shift & 3) - four);
+        }
     }
 }
 

@@ -171,8 +171,10 @@ fn g9_sizes_whose_sums_overflow_are_refused() {
 
 #[test]
 fn g11_types_that_cannot_be_unpacked_list_those_that_can() {
-    let wanted = "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16";
-    for (code, known) in [(10, "Q2_K"), (4, "removed from ggml"), (31, "removed"), (999, "unknown")]
+    let wanted = "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, \
+                  IQ4_XS, BF16";
+    for (code, known) in
+        [(16, "IQ2_XXS"), (4, "removed from ggml"), (31, "removed"), (999, "unknown")]
     {
         refused(one_tensor(&[256], code, 0), wanted);
         refused(one_tensor(&[256], code, 0), &format!("tensor `w` has type {code} ({known}"));

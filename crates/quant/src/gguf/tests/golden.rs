@@ -7,7 +7,7 @@ use crate::gguf::{Array, GgmlType, Value};
 fn every_type_unpacks_bit_for_bit_as_gguf_py() {
     let file = GgufFile::open(&fixture()).unwrap();
     let expected = Golden::open("quant/gguf/blocks.safetensors");
-    assert_eq!(file.tensors().len(), 11);
+    assert_eq!(file.tensors().len(), 15);
     for tensor in file.tensors() {
         assert_eq!(format!("{:?}", tensor.kind), tensor.name);
         assert_eq!(tensor.shape, expected.shape(&tensor.name), "{}", tensor.name);
