@@ -139,7 +139,12 @@ impl Cache {
 
     /// Whether `seq` tokens more need a larger cache.
     pub(crate) fn would_grow(&self, seq: usize) -> bool {
-        (self.filled + seq).next_multiple_of(self.multiple) > self.capacity
+        self.slots_with(seq) > self.capacity
+    }
+
+    /// Slots that hold what is there and `seq` tokens more.
+    fn slots_with(&self, seq: usize) -> usize {
+        (self.filled + seq).next_multiple_of(self.multiple)
     }
 
     /// Makes room for rows of `added` tokens and returns their places.
@@ -155,9 +160,8 @@ impl Cache {
             self.starts = added.iter().map(|added| seq - added).collect();
             self.segments = None;
         }
-        let first = self.filled;
+        let (first, slots) = (self.filled, self.slots_with(seq));
         self.filled += seq;
-        let slots = self.filled.next_multiple_of(self.multiple);
         if slots > self.capacity {
             self.capacity = slots.max(2 * self.capacity);
         }

@@ -5,7 +5,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::reduce::{cube_max, cube_sum};
+use super::reduce::{Fold, fold};
 use super::{addresses, element, empty, gcd, vector_size, with_dense_rows};
 use crate::attention::{AttentionRule, HIDDEN_SCORE, Sizes};
 
@@ -97,14 +97,14 @@ fn kernel<E: Float, I: Int, N: Size>(
             score = score_of(&q_shared, k, k_row + key * k.stride(1), rule, plan);
         }
         let before = largest;
-        largest = max(before, cube_max(score, &mut scratch, units));
+        largest = max(before, fold(score, &mut scratch, units, Fold::Max));
         let mut weight = f32::new(0.0);
         if seen {
             weight = (score - largest).exp();
         }
         weights[UNIT_POS as usize] = weight;
         let shrink = (before - largest).exp();
-        total = total * shrink + cube_sum(weight, &mut scratch, units);
+        total = total * shrink + fold(weight, &mut scratch, units, Fold::Sum);
         let keys = min(last - start, units);
         add_values(&mut sums, shrink, &weights, v, v_row + start * v.stride(1), keys, plan);
         sync_cube();

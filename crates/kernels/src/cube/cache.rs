@@ -29,9 +29,9 @@ fn kernel<E: Float, I: Int>(
     let (added, capacity) = (new_keys.shape(1), keys.shape(1));
     let first = usize::cast_from(slot[0]);
     let (token, column) = (at / width, at % width);
-    let slot = (token / added) * capacity + first + token % added;
-    keys[slot * width + column] = new_keys[at];
-    values[slot * width + column] = new_values[at];
+    let row = (token / added) * capacity + first + token % added;
+    keys[row * width + column] = new_keys[at];
+    values[row * width + column] = new_values[at];
 }
 
 /// Writes `[batch, added, kv_heads, head_dim]` from the slot that `slot [1]` tells on into
@@ -45,6 +45,7 @@ pub(super) fn write(
 ) -> (CubeTensor, CubeTensor) {
     let own = |x: CubeTensor| match x.is_contiguous() {
         true if x.can_mut() => x,
+        // Others hold it, and `into_contiguous` would give the same memory back.
         true => CubeBackend::float_slice_assign(
             empty(&x, x.shape().dims::<4>(), x.dtype),
             &[Slice::full(); 4],

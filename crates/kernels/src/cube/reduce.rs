@@ -12,45 +12,42 @@ use super::{addresses, element, empty, vector_size};
 /// Units that share a row.
 const UNITS: u32 = 256;
 
-/// The sum of every unit's `value`, for all of them; `scratch` has a place for each unit, whose
-/// number is a power of two.
-#[cube]
-pub(super) fn cube_sum(value: f32, scratch: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    scratch[unit] = value;
-    sync_cube();
-    let mut width = (units / 2).runtime();
-    while width > 0 {
-        if unit < width {
-            let other = scratch[unit + width];
-            scratch[unit] += other;
-        }
-        sync_cube();
-        width /= 2;
-    }
-    let total = scratch[0];
-    sync_cube();
-    total
+/// How two values become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Fold {
+    Sum,
+    Max,
+    Min,
 }
 
-/// The largest of the units' values, for all of them, as [`cube_sum`].
+/// The units' values folded into one, for all of them; `scratch` has a place for each unit, whose
+/// number is a power of two.
 #[cube]
-pub(super) fn cube_max(value: f32, scratch: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
+pub(super) fn fold<T: Numeric>(
+    value: T,
+    scratch: &mut Shared<[T]>,
+    #[comptime] units: usize,
+    #[comptime] how: Fold,
+) -> T {
     let unit = UNIT_POS as usize;
     scratch[unit] = value;
     sync_cube();
     let mut width = (units / 2).runtime();
     while width > 0 {
         if unit < width {
-            let other = scratch[unit + width];
-            scratch[unit] = max(scratch[unit], other);
+            let (here, other) = (scratch[unit], scratch[unit + width]);
+            scratch[unit] = match comptime!(how) {
+                Fold::Sum => here + other,
+                Fold::Max => max(here, other),
+                Fold::Min => min(here, other),
+            };
         }
         sync_cube();
         width /= 2;
     }
-    let largest = scratch[0];
+    let folded = scratch[0];
     sync_cube();
-    largest
+    folded
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -80,23 +77,13 @@ fn argmax_kernel<E: Float, I: Int, N: Size>(
         }
         at += units;
     }
-    let largest = cube_max(best, &mut scratch, units);
-    // Of equal elements the first.
-    places[unit] = select(best == largest, u32::cast_from(place), u32::MAX);
-    sync_cube();
-    let mut step = (units / 2).runtime();
-    while step > 0 {
-        if unit < step {
-            let other = places[unit + step];
-            places[unit] = min(places[unit], other);
-        }
-        sync_cube();
-        step /= 2;
-    }
+    let largest = fold(best, &mut scratch, units, Fold::Max);
+    // Of equal elements the first; none equals the largest where some are not numbers.
+    let place = select(best == largest, u32::cast_from(place), u32::MAX);
+    let first = fold(place, &mut places, units, Fold::Min);
     if unit == 0 {
-        // No element equals the largest where some are not numbers.
         let last = u32::cast_from(width * N::value() - 1);
-        out[CUBE_POS] = I::cast_from(min(places[0], last));
+        out[CUBE_POS] = I::cast_from(min(first, last));
     }
 }
 

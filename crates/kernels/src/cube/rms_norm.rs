@@ -6,7 +6,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::reduce::cube_sum;
+use super::reduce::{Fold, fold};
 use super::{addresses, cubes, element, empty, vector_size};
 
 /// Units that share a row.
@@ -36,7 +36,7 @@ fn kernel<E: Float, G: Float, N: Size>(
         squares += (value * value).vector_sum();
         at += units;
     }
-    let squares = cube_sum(squares, &mut scratch, units);
+    let squares = fold(squares, &mut scratch, units, Fold::Sum);
     let inverse = f32::new(1.0) / (squares / f32::cast_from(hidden) + eps).sqrt();
     let mut at = unit;
     while at < width {

@@ -17,10 +17,10 @@ use crate::linear::FEW_ROWS;
 const TILE: usize = 16;
 /// Tiles of columns that a cube takes.
 const COLUMNS: usize = 4;
-/// Planes that share a tile of columns, each with its part of the depth.
-const HALVES: usize = 2;
+/// Planes that share a tile of columns, each with its side of a part's depth.
+const SIDES: usize = 2;
 /// Units of a cube.
-const UNITS: usize = 32 * COLUMNS * HALVES;
+const UNITS: usize = 32 * COLUMNS * SIDES;
 /// Elements of a load.
 const VECTOR: usize = 8;
 /// Loads that a row of a part takes.
@@ -28,7 +28,7 @@ const LINE: usize = 16;
 /// Places of a row of a part in shared memory: one more, so that rows lie in different banks.
 const PITCH: usize = LINE + 1;
 /// Tiles in depth that a plane takes of each part.
-const DEPTH: usize = LINE * VECTOR / TILE / HALVES;
+const DEPTH: usize = LINE * VECTOR / TILE / SIDES;
 /// Shared memory of a cube, at most: two parts of halves and the planes' sums.
 const SHARED_BYTES: usize =
     (FEW_ROWS + COLUMNS * TILE) * PITCH * VECTOR * 2 + UNITS / 32 * TILE * TILE * 4;
@@ -133,10 +133,10 @@ fn multiply<E: Float, N: Size>(
     let (x_places, w_places) = comptime!((tiles * TILE * PITCH, COLUMNS * TILE * PITCH));
     let stride = comptime!((PITCH * VECTOR) as u32);
     let plane = UNIT_POS_Y as usize;
-    let (column, half) = (plane % COLUMNS, plane / COLUMNS);
+    let (column, side) = (plane % COLUMNS, plane / COLUMNS);
     #[unroll]
     for step in 0..DEPTH {
-        let here = (half * DEPTH + step) * comptime!(TILE / VECTOR);
+        let here = (side * DEPTH + step) * comptime!(TILE / VECTOR);
         let from = column * comptime!(TILE * PITCH) + here;
         let weights = cmma::Matrix::<Vector<E, N>>::from_slice(
             cmma::MatrixIdent::B,
@@ -191,8 +191,8 @@ fn write<O: Float>(
         for column in 0..COLUMNS {
             let mut sum = f32::new(0.0);
             #[unroll]
-            for half in 0..HALVES {
-                sum += scratch[(half * COLUMNS + column) * tile + unit];
+            for side in 0..SIDES {
+                sum += scratch[(side * COLUMNS + column) * tile + unit];
             }
             let place = first_column + column * TILE + unit % TILE;
             if line < rows && place < d_out {
@@ -266,7 +266,7 @@ pub(super) fn project(x: CubeTensor, w: CubeTensor) -> CubeTensor {
         kernel::launch_unchecked(
             &sums.client,
             CubeCount::new_2d(groups as u32, shares as u32),
-            CubeDim::new_2d(32, (COLUMNS * HALVES) as u32),
+            CubeDim::new_2d(32, (COLUMNS * SIDES) as u32),
             addresses(&[&x, &w, &sums]),
             VECTOR,
             x.into_tensor_arg(),
