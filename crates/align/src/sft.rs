@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use rekindle_data::{self as data, Loader, Padding, TokenBatch};
-use rekindle_models::CausalLm;
+use rekindle_models::{CausalLm, Tokens};
 use rekindle_train::{Cursor, LossSum, Objective, SourceError, Step, StepSource};
 
 /// L = −Σ log π(tokenᵢ | tokens before it), over the target tokens.
@@ -22,7 +22,10 @@ impl<M: CausalLm> Objective<M> for Sft {
 
     fn loss(&self, policy: &M, batch: &TokenBatch) -> LossSum {
         let TokenBatch { input_ids, segment, loss_mask, .. } = batch.clone();
-        LossSum { total: policy.nll_sum(input_ids, segment, loss_mask), metrics: Vec::new() }
+        LossSum {
+            total: policy.nll_sum(Tokens::new(input_ids, segment), loss_mask),
+            metrics: Vec::new(),
+        }
     }
 }
 

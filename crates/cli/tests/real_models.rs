@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rekindle_data::{Message, Role, Specials, TooLong};
-use rekindle_models::{CausalLm, Decoder, Generation};
+use rekindle_models::{CausalLm, Decoder, Generation, Tokens};
 use rekindle_recipe::recipe::Init;
 use rekindle_recipe::{OpenModel, TextSide};
 use rekindle_testkit::{assert_close, device};
@@ -76,10 +76,10 @@ fn check_values(model: &Decoder, path: &str, tolerance: f64) {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let input = input(&file);
     let segments = Tensor::ones(input.dims(), &device());
-    let logits = model.logits(input.clone(), segments.clone());
+    let logits = model.logits(Tokens::new(input.clone(), segments.clone()));
     let logits: Vec<f32> = logits.into_data().try_to_vec().unwrap();
     assert_close(&logits, &floats(&file, "logits"), 0.0, tolerance);
-    let states = model.hidden_states(input, segments);
+    let states = model.hidden_states(Tokens::new(input, segments));
     let mut checked = 0;
     for (index, state) in states.into_iter().enumerate() {
         let name = format!("hidden_{index:02}");

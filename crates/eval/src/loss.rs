@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use rekindle_data::{Padding, Sample, collate};
-use rekindle_models::CausalLm;
+use rekindle_models::{CausalLm, Tokens};
 use serde::{Deserialize, Serialize};
 
 /// A loss over a set of samples.
@@ -36,7 +36,7 @@ pub fn loss<M: CausalLm>(
         if batch.n_targets == 0 {
             continue;
         }
-        let sum = model.nll_sum(batch.input_ids, batch.segment, batch.loss_mask);
+        let sum = model.nll_sum(Tokens::new(batch.input_ids, batch.segment), batch.loss_mask);
         nll += f64::from(sum.into_scalar::<f32>());
         tokens += batch.n_targets as u64;
     }

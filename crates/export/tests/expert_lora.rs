@@ -7,7 +7,7 @@ use rekindle_export::{
     Companions, MergedDtype, adapter_notes, read_adapter, write_adapter, write_merged,
 };
 use rekindle_models::load::open;
-use rekindle_models::{CausalLm, Decoder};
+use rekindle_models::{CausalLm, Decoder, Tokens};
 use rekindle_peft_core::{Lora, LoraConfig, Targets};
 use rekindle_testkit::{Golden, assert_close};
 use safetensors::SafeTensors;
@@ -52,7 +52,7 @@ fn logits(family: &str, model: &Decoder) -> Vec<f32> {
     let ids = TensorData::new(ids, golden.shape("ids"));
     let ids = Tensor::<2, Int>::from_data(ids, &Device::flex());
     let segments = Tensor::ones(ids.dims(), &Device::flex());
-    model.logits(ids, segments).into_data().try_to_vec().unwrap()
+    model.logits(Tokens::new(ids, segments)).into_data().try_to_vec().unwrap()
 }
 
 /// Tensors, sorted by name.

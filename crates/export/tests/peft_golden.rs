@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rekindle_export::{Companions, MergedDtype, read_adapter, write_adapter, write_merged};
 use rekindle_models::load::open;
-use rekindle_models::{CausalLm, Decoder};
+use rekindle_models::{CausalLm, Decoder, Tokens};
 use rekindle_peft_core::LoraConfig;
 use rekindle_testkit::{Golden, assert_close};
 use safetensors::SafeTensors;
@@ -30,7 +30,7 @@ fn logits(model: &Decoder) -> Vec<f32> {
     let shape = golden.shape("input_ids");
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, shape), &Device::flex());
     let segments = Tensor::ones(ids.dims(), &Device::flex());
-    model.logits(ids, segments).into_data().try_to_vec().unwrap()
+    model.logits(Tokens::new(ids, segments)).into_data().try_to_vec().unwrap()
 }
 
 fn expected(case: &str) -> Golden {

@@ -7,6 +7,7 @@ mod attention;
 mod elementwise;
 mod linear;
 mod loss;
+mod pull;
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -31,6 +32,29 @@ impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
         scale: f32,
     ) -> FloatTensor<Self> {
         linear::lora_linear::<B, C>(x, w, a, b, scale)
+    }
+
+    fn pull(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        pull::pull::<B, C>(x, grad)
+    }
+
+    fn project_pull(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        pull::linear::<B, C>(x, w, grad)
+    }
+
+    fn lora_linear_pull(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f32,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        pull::lora_linear::<B, C>(x, w, a, b, scale, grad)
     }
 
     fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {

@@ -11,7 +11,7 @@ use burn::tensor::{IntDType, Slice, TensorData};
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
 use crate::primitive::{self, dims};
-use crate::{attention, gated, linear, linear_cross_entropy, rms_norm, rope};
+use crate::{attention, gated, linear, linear_cross_entropy, pull, rms_norm, rope};
 
 /// Operations of a decoder on the level where speed and memory are decided.
 ///
@@ -73,6 +73,35 @@ pub trait LlmOps: Backend {
             return Self::float_add(Self::project(x, w), Self::project(u, b));
         }
         linear::lora_linear_forward::<Self>(x, w, a, b, scale).0
+    }
+
+    /// A zero `[1]` whose gradient to `x` is `grad`, of the shape of `x`.
+    #[fusion(default)]
+    fn pull(x: FloatTensor<Self>, _grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        pull::zero::<Self>(&x)
+    }
+
+    /// [`LlmOps::pull`] through [`LlmOps::project`], whose result is not made.
+    #[fusion(default)]
+    fn project_pull(
+        x: FloatTensor<Self>,
+        _w: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        pull::zero::<Self>(&x)
+    }
+
+    /// [`LlmOps::pull`] through [`LlmOps::lora_linear`], whose result is not made.
+    #[fusion(default)]
+    fn lora_linear_pull(
+        x: FloatTensor<Self>,
+        _w: FloatTensor<Self>,
+        _a: FloatTensor<Self>,
+        _b: FloatTensor<Self>,
+        _scale: f32,
+        _grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        pull::zero::<Self>(&x)
     }
 
     /// RMSNorm over the last dimension of `x [n, hidden]` with gain `gamma [hidden]`.

@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::ops::LlmOps;
 use crate::primitive::{dims, narrow, narrowed, widened};
@@ -36,6 +36,18 @@ impl RopeTable {
         let [cos, sin] = columns(positions, inverse_frequencies, magnitude).map(|values| {
             let data = TensorData::new(values, [shape[0], shape[1], 1, half]);
             Tensor::from_data(data, (device, DType::F32))
+        });
+        Self { cos, sin }
+    }
+
+    /// The table of `positions [batch, seq]` from this one, which is that of 0, 1, 2.. in one row.
+    #[must_use]
+    pub fn at(&self, positions: Tensor<2, Int>) -> Self {
+        let [batch, seq] = positions.dims();
+        let places = positions.reshape([batch * seq]);
+        let [cos, sin] = [&self.cos, &self.sin].map(|column| {
+            let [_, _, _, half] = column.dims();
+            column.clone().select(1, places.clone()).reshape([batch, seq, 1, half])
         });
         Self { cos, sin }
     }

@@ -114,15 +114,43 @@ impl Block {
         place: &Placement,
         cache: Option<(&mut LayerCache, &Span)>,
     ) -> Tensor<3> {
-        let scaled = |y: Tensor<3>| match self.residual_scale {
-            1.0 => y,
-            scale => y * scale,
+        let x = self.attended(x, place, cache);
+        let fed = self.mlp_norms.around(x.clone(), |x| self.mlp.forward(x));
+        x + self.scaled(fed)
+    }
+
+    /// `[1]` with the gradients of `Σ grad ⊙ forward(x)`, to be called `backward` on.
+    ///
+    /// Where the last product only adds to the residual stream, it is not made: nothing reads it.
+    pub(crate) fn pull(&self, x: Tensor<3>, place: &Placement, grad: Tensor<3>) -> Tensor<1> {
+        let (FeedForward::Dense(mlp), None) = (&self.mlp, &self.mlp_norms.after) else {
+            return kernels::pull(self.forward(x, place, None), grad);
         };
+        let x = self.attended(x, place, None);
+        let fed = match &self.mlp_norms.before {
+            Some(norm) => norm.forward(x.clone()),
+            None => x.clone(),
+        };
+        mlp.pull(fed, self.scaled(grad.clone())) + kernels::pull(x, grad)
+    }
+
+    /// The residual stream after attention.
+    fn attended(
+        &self,
+        x: Tensor<3>,
+        place: &Placement,
+        cache: Option<(&mut LayerCache, &Span)>,
+    ) -> Tensor<3> {
         let attended =
             self.attention_norms.around(x.clone(), |x| self.attention.forward(x, place, cache));
-        let x = x + scaled(attended);
-        let fed = self.mlp_norms.around(x.clone(), |x| self.mlp.forward(x));
-        x + scaled(fed)
+        x + self.scaled(attended)
+    }
+
+    fn scaled(&self, y: Tensor<3>) -> Tensor<3> {
+        match self.residual_scale {
+            1.0 => y,
+            scale => y * scale,
+        }
     }
 
     /// Places, within the block, and values of its projections.

@@ -1,23 +1,22 @@
 //! What objectives and evaluations ask of a language model.
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use rekindle_kernels as kernels;
 
+use crate::tokens::Tokens;
+
 /// A decoder that predicts the next token.
-///
-/// `input_ids` and `segments` are `[batch, seq]`; a token attends to earlier tokens of its own
-/// segment, and segment 0 is padding.
 pub trait CausalLm: Module + ModuleDisplay {
     /// Hidden states after the last norm: `[batch, seq, hidden]`.
-    fn hidden(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3>;
+    fn hidden(&self, tokens: Tokens) -> Tensor<3>;
 
     /// The output projection's weight: `[vocab, hidden]`.
     fn head(&self) -> Tensor<2>;
 
     /// [`CausalLm::hidden`] of all tokens but the last of each row, from which the tokens after
     /// the first are predicted.
-    fn hidden_but_last(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3>;
+    fn hidden_but_last(&self, tokens: Tokens) -> Tensor<3>;
 
     /// What logits are multiplied by.
     fn logit_scale(&self) -> f64 {
@@ -41,24 +40,19 @@ pub trait CausalLm: Module + ModuleDisplay {
     /// Scores of every token of the vocabulary at every position: `[batch, seq, vocab]`.
     ///
     /// For tests and short inputs: losses never need it.
-    fn logits(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
-        self.read_out(self.hidden(input_ids, segments))
+    fn logits(&self, tokens: Tokens) -> Tensor<3> {
+        self.read_out(self.hidden(tokens))
     }
 
     /// `Σ −log p(tokenᵢ | tokens before it)` over the tokens whose `mask [batch, seq]` is 1, in
     /// nats: `[1]`.
     ///
     /// The mask of position 0 is not read: nothing predicts the first token.
-    fn nll_sum(
-        &self,
-        input_ids: Tensor<2, Int>,
-        segments: Tensor<2, Int>,
-        mask: Tensor<2>,
-    ) -> Tensor<1> {
-        let [batch, seq] = input_ids.dims();
-        let targets = input_ids.clone().slice([0..batch, 1..seq]);
+    fn nll_sum(&self, tokens: Tokens, mask: Tensor<2>) -> Tensor<1> {
+        let [batch, seq] = tokens.dims();
+        let targets = tokens.targets();
         let mask = mask.slice([0..batch, 1..seq]);
-        let hidden = scaled(self.hidden_but_last(input_ids, segments), self.logit_scale());
+        let hidden = scaled(self.hidden_but_last(tokens), self.logit_scale());
         let [_, _, width] = hidden.dims();
         let n = batch * (seq - 1);
         kernels::linear_cross_entropy(
@@ -71,10 +65,10 @@ pub trait CausalLm: Module + ModuleDisplay {
     }
 
     /// `log p(tokenᵢ | tokens before it)` of tokens `1..seq`, in nats: `[batch, seq − 1]`.
-    fn token_logps(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<2> {
-        let [batch, seq] = input_ids.dims();
-        let targets = input_ids.clone().slice([0..batch, 1..seq]);
-        let hidden = scaled(self.hidden_but_last(input_ids, segments), self.logit_scale());
+    fn token_logps(&self, tokens: Tokens) -> Tensor<2> {
+        let [batch, seq] = tokens.dims();
+        let targets = tokens.targets();
+        let hidden = scaled(self.hidden_but_last(tokens), self.logit_scale());
         let [_, _, width] = hidden.dims();
         let n = batch * (seq - 1);
         let (hidden, targets) = (hidden.reshape([n, width]), targets.reshape([n]));

@@ -10,6 +10,7 @@ use crate::causal_lm::CausalLm;
 use crate::decoder::{Decoder, MergedTensor};
 use crate::error::{ModelError, Problems};
 use crate::load::{WeightSource, bare};
+use crate::tokens::Tokens;
 
 /// The head's name in a Hugging Face folder.
 const SCORE: &str = "score.weight";
@@ -76,18 +77,17 @@ impl SequenceClassifier {
     }
 
     /// Scores of every label at every token: `[batch, seq, n_labels]`.
-    ///
-    /// `input_ids` and `segments` as in [`CausalLm`].
-    pub fn token_scores(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
-        kernels::linear(self.decoder.hidden(input_ids, segments), self.score.val())
+    pub fn token_scores(&self, tokens: Tokens) -> Tensor<3> {
+        kernels::linear(self.decoder.hidden(tokens), self.score.val())
     }
 
     /// Scores of every label for every row, read at its last token that is no padding (segment 0):
     /// `[batch, n_labels]`.
-    pub fn scores(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<2> {
-        let [batch, seq] = input_ids.dims();
+    pub fn scores(&self, tokens: Tokens) -> Tensor<2> {
+        let [batch, seq] = tokens.dims();
+        let segments = tokens.segments.clone();
         let device = segments.device();
-        let hidden = self.decoder.hidden(input_ids, segments.clone());
+        let hidden = self.decoder.hidden(tokens);
         let width = hidden.dims()[2];
         // Integers of different origin may differ in width.
         let numbers = |n: usize| Tensor::<1, Int>::arange(0..n as i64, &device).cast(IntDType::I32);

@@ -6,13 +6,15 @@ use std::convert::Infallible;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
-use rekindle_kernels::RopeTable;
+use rekindle_kernels::{self as kernels, RopeTable};
 use rekindle_peft_core::adapter::lora::Lora;
 use rekindle_peft_core::{Adapter, LoraConfig, PeftError, Projection};
 
 use crate::arch::{Arch, Part, RopeSpec, Slot};
 use crate::block::{Block, Norm, Placement};
 use crate::causal_lm::CausalLm;
+use crate::recompute::{BlockPass, Recompute, neftune};
+use crate::tokens::Tokens;
 pub(crate) use cached::Pass;
 
 /// Embeddings of tokens or positions.
@@ -60,12 +62,32 @@ pub struct Decoder {
     pub lm_head: Option<Projection>,
     #[module(skip)]
     arch: Arch,
+    #[module(skip)]
+    recompute: Recompute,
+    #[module(skip)]
+    neftune_noise_alpha: Option<f64>,
 }
 
 impl Decoder {
     /// A decoder from its parts.
     pub fn new(model: Backbone, lm_head: Option<Projection>, arch: Arch) -> Self {
-        Self { model, lm_head, arch }
+        Self { model, lm_head, arch, recompute: Recompute::default(), neftune_noise_alpha: None }
+    }
+
+    /// The same decoder with some blocks run again in the backward pass instead of kept.
+    ///
+    /// It is the same function with the same gradients; off the autodiff device nothing is kept
+    /// anyway.
+    #[must_use]
+    pub fn recomputing(self, recompute: Recompute) -> Self {
+        Self { recompute, ..self }
+    }
+
+    /// The same decoder with noise on its embeddings while it trains on tokens with a seed
+    /// ([`Tokens::with_noise`]): NEFTune (Jain et al. 2023, arXiv:2310.05914, algorithm 1).
+    #[must_use]
+    pub fn with_neftune(self, noise_alpha: f64) -> Self {
+        Self { neftune_noise_alpha: Some(noise_alpha), ..self }
     }
 
     /// The architecture's numbers.
@@ -89,33 +111,39 @@ impl Decoder {
 
     /// The residual stream before every block and after the last norm: `n_layers + 1` tensors
     /// `[batch, seq, hidden]`, as transformers' `hidden_states`.
-    pub fn hidden_states(
-        &self,
-        input_ids: Tensor<2, Int>,
-        segments: Tensor<2, Int>,
-    ) -> Vec<Tensor<3>> {
+    pub fn hidden_states(&self, tokens: Tokens) -> Vec<Tensor<3>> {
         let mut states = Vec::new();
-        let last = self.run(input_ids, segments, |x| states.push(x.clone()));
+        let last = self.run(tokens, |x| states.push(x.clone()));
         states.push(last);
         states
     }
 
     /// The forward pass without a cache; `see` is shown what goes into every block.
-    fn run(
-        &self,
-        input_ids: Tensor<2, Int>,
-        segments: Tensor<2, Int>,
-        mut see: impl FnMut(&Tensor<3>),
-    ) -> Tensor<3> {
-        let [_, seq] = input_ids.dims();
-        let positions = vec![(0..seq as u32).collect()];
-        let place = self.placement(&positions, segments);
-        let mut x = self.embedded(input_ids, self.position_ids(&positions));
-        for block in &self.model.layers {
+    fn run(&self, tokens: Tokens, mut see: impl FnMut(&Tensor<3>)) -> Tensor<3> {
+        let positions = tokens.positions();
+        let place = self.training_placement(&positions, tokens.segments.clone());
+        let mut x = self.embedded(tokens.ids.clone(), self.position_ids(&positions));
+        let training = x.is_autodiff();
+        if training {
+            x = self.noised(x, &tokens);
+        }
+        for (index, block) in self.model.layers.iter().enumerate() {
             see(&x);
-            x = block.forward(x, &place, None);
+            let pass = BlockPass::new(block, &place, tokens.noise(), index);
+            x = match self.recompute.covers(index) && training {
+                true => kernels::recomputed(pass, x, self.recompute.keep()),
+                false => pass.forward(x),
+            };
         }
         self.model.norm.forward(x)
+    }
+
+    /// The embeddings `x` with noise, where that is asked for and the tokens have a seed for it.
+    fn noised(&self, x: Tensor<3>, tokens: &Tokens) -> Tensor<3> {
+        match (self.neftune_noise_alpha, tokens.noise()) {
+            (Some(alpha), Some(seed)) => neftune(x, &tokens.segments, alpha, seed),
+            _ => x,
+        }
     }
 
     /// The residual stream before the first block; `positions` as [`Decoder::position_ids`] makes
@@ -145,6 +173,25 @@ impl Decoder {
     fn places(&self, positions: &[Vec<u32>]) -> Option<Vec<i32>> {
         let last = self.model.positions.as_ref()?.weight.dims()[0].saturating_sub(1) as u32;
         Some(positions.iter().flatten().map(|&at| at.min(last) as i32).collect())
+    }
+
+    /// As [`Decoder::placement`], for many positions a row: angles are worked out once for each of
+    /// them and gathered on the device.
+    fn training_placement(&self, positions: &[Vec<u32>], segments: Tensor<2, Int>) -> Placement {
+        let ropes = [&self.arch.rope, &self.arch.local_rope];
+        let by_text = ropes.into_iter().flatten().any(RopeSpec::depends_on_length);
+        if positions.len() == 1 && counts(&positions[0]) || by_text {
+            return self.placement(positions, segments);
+        }
+        let longest = positions.iter().flatten().max().map_or(0, |&last| last + 1);
+        let all = self.placement(&[(0..longest).collect()], segments);
+        let shape = [positions.len(), positions[0].len()];
+        let places = positions.iter().flatten().map(|&at| at as i32).collect();
+        let places: Tensor<2, Int> =
+            Tensor::from_data(TensorData::new::<i32, _>(places, shape), &self.device().inner());
+        let gathered = |table: Option<RopeTable>| table.map(|it| it.at(places.clone()));
+        let (rope, local_rope) = (gathered(all.rope), gathered(all.local_rope));
+        Placement { segments: all.segments, rope, local_rope }
     }
 
     fn placement(&self, positions: &[Vec<u32>], segments: Tensor<2, Int>) -> Placement {
@@ -187,15 +234,15 @@ impl Decoder {
         self,
         mut map: impl FnMut(&str, Projection) -> Result<Projection, E>,
     ) -> Result<Self, E> {
-        let Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, arch } =
-            self;
-        let family = arch.family;
+        let Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, .. } = self;
+        let family = self.arch.family;
         let layers = layers.into_iter().enumerate().map(|(index, block)| {
             block.try_map(|part, it| map(&family.name(Slot::Block(index, part)), it))
         });
         let layers = layers.collect::<Result<_, E>>()?;
         let lm_head = lm_head.map(|head| map("lm_head", head)).transpose()?;
-        Ok(Self { model: Backbone { layers, embed_tokens, positions, norm }, lm_head, arch })
+        let model = Backbone { layers, embed_tokens, positions, norm };
+        Ok(Self { model, lm_head, ..self })
     }
 
     /// The decoder frozen, with a fresh LoRA adapter on every linear map that `config` targets.
@@ -303,6 +350,11 @@ impl ModuleMapper for Cast {
     }
 }
 
+/// Whether positions are 0, 1, 2..
+pub(crate) fn counts(positions: &[u32]) -> bool {
+    positions.iter().zip(0..).all(|(&position, at)| position == at)
+}
+
 /// The frequencies of each row of positions; those that depend on a text's length are by row.
 fn frequencies(rope: &RopeSpec, positions: &[Vec<u32>]) -> Vec<Vec<f64>> {
     let lengths = positions.iter().map(|row| row.iter().max().map_or(0, |&last| last as usize + 1));
@@ -310,20 +362,18 @@ fn frequencies(rope: &RopeSpec, positions: &[Vec<u32>]) -> Vec<Vec<f64>> {
 }
 
 impl CausalLm for Decoder {
-    fn hidden(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
-        self.run(input_ids, segments, |_| ())
+    fn hidden(&self, tokens: Tokens) -> Tensor<3> {
+        self.run(tokens, |_| ())
     }
 
     /// A rotation that depends on the text's length is that of the whole text, as in transformers,
     /// whose loss runs over all of it.
-    fn hidden_but_last(&self, input_ids: Tensor<2, Int>, segments: Tensor<2, Int>) -> Tensor<3> {
-        let [batch, seq] = input_ids.dims();
+    fn hidden_but_last(&self, tokens: Tokens) -> Tensor<3> {
         if self.arch.rope.as_ref().is_some_and(RopeSpec::depends_on_length) {
-            let width = self.arch.hidden;
-            return self.hidden(input_ids, segments).slice([0..batch, 0..seq - 1, 0..width]);
+            let ([batch, seq], width) = (tokens.dims(), self.arch.hidden);
+            return self.hidden(tokens).slice([0..batch, 0..seq - 1, 0..width]);
         }
-        let but_last = |x: Tensor<2, Int>| x.slice([0..batch, 0..seq - 1]);
-        self.hidden(but_last(input_ids), but_last(segments))
+        self.hidden(tokens.but_last())
     }
 
     fn head(&self) -> Tensor<2> {

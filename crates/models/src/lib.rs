@@ -21,6 +21,8 @@ pub mod causal_lm;
 pub mod classifier;
 pub mod decoder;
 pub mod generate;
+pub mod recompute;
+pub mod tokens;
 
 pub use arch::Arch;
 pub use cache::Cache;
@@ -30,3 +32,5 @@ pub use decoder::{Decoder, MergedTensor};
 pub use error::ModelError;
 pub use generate::{Finish, Generated, Generation, Sampling, Step};
 pub use load::{ModelFiles, WeightSource};
+pub use recompute::Recompute;
+pub use tokens::Tokens;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rekindle_models::load::open;
-use rekindle_models::{Arch, Decoder, MergedTensor, SequenceClassifier};
+use rekindle_models::{Arch, Decoder, MergedTensor, SequenceClassifier, Tokens};
 use rekindle_testkit::{Golden, assert_close, device};
 
 fn folder(name: &str) -> PathBuf {
@@ -36,7 +36,12 @@ fn scores_equal_transformers() {
         let model = classifier(name, &device());
         assert_eq!(model.n_labels(), n_labels);
         let [ids, segments] = inputs(&golden, model.decoder.arch().pad);
-        assert_close(&host(model.scores(ids, segments)), &golden.floats("logits"), 0.0, 2e-5);
+        assert_close(
+            &host(model.scores(Tokens::new(ids, segments))),
+            &golden.floats("logits"),
+            0.0,
+            2e-5,
+        );
     }
 }
 
@@ -45,7 +50,7 @@ fn gradients_of_a_reward_equal_transformers() {
     let golden = Golden::open("models/families/qwen2_reward/expected.safetensors");
     let model = classifier("qwen2_reward", &device().autodiff());
     let [ids, segments] = inputs(&golden, model.decoder.arch().pad);
-    let grads = model.scores(ids, segments).sum().backward();
+    let grads = model.scores(Tokens::new(ids, segments)).sum().backward();
     let mut compared = 0;
     for (name, tensor) in model.merged_tensors() {
         let grad = match tensor {
@@ -67,9 +72,9 @@ fn the_last_token_has_the_score_of_the_row() {
     let model = classifier("qwen2_reward", &device());
     let [ids, segments] = inputs(&golden, None);
     let [batch, seq] = ids.dims();
-    let all = model.token_scores(ids.clone(), segments.clone());
+    let all = model.token_scores(Tokens::new(ids.clone(), segments.clone()));
     let last = host(all.slice([0..batch, seq - 1..seq, 0..1]));
-    assert_close(&host(model.scores(ids, segments)), &last, 0.0, 1e-6);
+    assert_close(&host(model.scores(Tokens::new(ids, segments))), &last, 0.0, 1e-6);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use rekindle_models::load::open;
-use rekindle_models::{CausalLm, Decoder};
+use rekindle_models::{CausalLm, Decoder, Tokens};
 use rekindle_peft_core::{Lora, LoraConfig, Targets};
 use rekindle_testkit::{Golden, assert_close, device};
 
@@ -82,7 +82,8 @@ fn logits_equal_those_of_peft() {
         let model = adapted(family, &golden, &device());
         let ids = input_ids(&golden);
         let segments = Tensor::ones(ids.dims(), &device());
-        let logits: Vec<f32> = model.logits(ids, segments).into_data().try_to_vec().unwrap();
+        let logits: Vec<f32> =
+            model.logits(Tokens::new(ids, segments)).into_data().try_to_vec().unwrap();
         let wanted = golden.floats("logits");
         println!("worst score {:.1e}", largest_gap(&logits, &wanted));
         assert_close(&logits, &wanted, 0.0, 2e-5);
@@ -100,7 +101,7 @@ fn loss_and_every_gradient_equal_those_of_peft() {
         let ones = || Tensor::ones([batch, seq], &device());
         let predicted = (batch * (seq - 1)) as f64;
         let targets = Tensor::ones([batch, seq], &device());
-        let loss = model.nll_sum(ids, ones(), targets).div_scalar(predicted);
+        let loss = model.nll_sum(Tokens::new(ids, ones()), targets).div_scalar(predicted);
         let value = loss.clone().into_data().try_to_vec::<f32>().unwrap();
         let wanted = golden.floats("loss");
         println!("loss {:.1e} off", largest_gap(&value, &wanted));

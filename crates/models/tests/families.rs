@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, FloatDType, Gradients, Int, Tensor, TensorData};
 use rekindle_models::load::open;
-use rekindle_models::{Arch, CausalLm, Decoder, Generation, MergedTensor};
+use rekindle_models::{Arch, CausalLm, Decoder, Generation, MergedTensor, Tokens};
 use rekindle_testkit::{Golden, assert_close, device};
 use serde_json::Value;
 
@@ -104,7 +104,7 @@ fn gradients(model: &Decoder, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
 fn logits(model: &Decoder, golden: &Golden, ids: &str) -> Vec<f32> {
     let ids = input_ids(golden, ids);
     let segments = Tensor::ones(ids.dims(), &device());
-    model.logits(ids, segments).into_data().try_to_vec().unwrap()
+    model.logits(Tokens::new(ids, segments)).into_data().try_to_vec().unwrap()
 }
 
 fn token_ids(golden: &Golden, name: &str) -> Vec<u32> {
@@ -145,7 +145,7 @@ fn loss_and_every_gradient_equal_transformers() {
         let ones = Tensor::ones([batch, seq], &device());
         let predicted = (batch * (seq - 1)) as f64;
         let segments = Tensor::ones([batch, seq], &device());
-        let loss = model.nll_sum(ids, segments, ones).div_scalar(predicted);
+        let loss = model.nll_sum(Tokens::new(ids, segments), ones).div_scalar(predicted);
         let value = loss.clone().into_data().try_to_vec::<f32>().unwrap();
         assert_close(&value, &golden.floats("loss"), 1e-6, 0.0);
         let grads = loss.backward();
@@ -329,7 +329,7 @@ fn a_model_in_bf16_computes_nearly_the_same() {
         let golden = golden(family);
         let ids = input_ids(&golden, "ids");
         let segments = Tensor::ones(ids.dims(), &device());
-        let logits = model.logits(ids, segments);
+        let logits = model.logits(Tokens::new(ids, segments));
         assert_eq!(logits.dtype(), DType::BF16);
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         let wanted = golden.floats("logits");

@@ -6,7 +6,7 @@ use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use rekindle_models::cache::Cache;
 use rekindle_models::load::open;
-use rekindle_models::{CausalLm, Decoder, Finish, Generation, Sampling};
+use rekindle_models::{CausalLm, Decoder, Finish, Generation, Sampling, Tokens};
 use rekindle_peft_core::adapter::lora::Lora;
 use rekindle_peft_core::{LoraConfig, PeftError, Projection, init};
 use rekindle_quant::BaseWeight;
@@ -50,7 +50,7 @@ fn rounded_slots_and_growth_change_no_hidden_state() {
             let len = prompt + after;
             let ids: Vec<i32> = tokens[..len].iter().map(|&token| token as i32).collect();
             let ids = Tensor::from_data(TensorData::new(ids, [1, len]), &device());
-            let whole = model.hidden(ids, Tensor::ones([1, len], &device()));
+            let whole = model.hidden(Tokens::new(ids, Tensor::ones([1, len], &device())));
             assert_close(row, &last_row(whole), 0.0, 1e-5);
         }
     }
@@ -114,7 +114,7 @@ fn log_probabilities_are_those_of_the_text_scored_anew() {
             prompt.iter().chain(&given.tokens).map(|&token| token as i32).collect();
         let shape = [1, text.len()];
         let ids = Tensor::from_data(TensorData::new(text, shape), &device());
-        let logps = model.token_logps(ids, Tensor::ones(shape, &device()));
+        let logps = model.token_logps(Tokens::new(ids, Tensor::ones(shape, &device())));
         let logps: Vec<f32> = logps.into_data().try_to_vec().unwrap();
         assert_close(&given.logps, &logps[prompt.len() - 1..], 0.0, 1e-4);
     }
@@ -128,7 +128,7 @@ fn the_first_token_is_drawn_from_the_distribution() {
     let how = Generation { sampling, samples: n, ..Generation::greedy(Vec::new(), 1) };
     let given = model.generate(&[&[3, 4]], &how, |_| true);
     let ids = Tensor::from_data(TensorData::new(vec![3, 4], [1, 2]), &device());
-    let logits = model.logits(ids, Tensor::ones([1, 2], &device()));
+    let logits = model.logits(Tokens::new(ids, Tensor::ones([1, 2], &device())));
     let wanted = sampling.distribution(&last_row(logits), &[3, 4]);
     assert_eq!(wanted.len(), 6);
     // Pearson's chi-square with five degrees of freedom is above 20.5 once in a thousand.
@@ -242,7 +242,7 @@ fn padding_past_the_table_of_positions_changes_no_token() {
         let segments: Vec<i32> = (0..len).map(|at| i32::from(at < places)).collect();
         let tensor = |values| Tensor::from_data(TensorData::new(values, [1, len]), &device());
         let width = model.arch().hidden;
-        let all: Tensor<3> = model.hidden(tensor(padded), tensor(segments));
+        let all: Tensor<3> = model.hidden(Tokens::new(tensor(padded), tensor(segments)));
         all.slice([0..1, 0..places, 0..width]).into_data().try_to_vec::<f32>().unwrap()
     };
     assert_close(&hidden(9), &hidden(0), 0.0, 1e-6);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rekindle_models::load::open;
-use rekindle_models::{CausalLm, Decoder, Generation};
+use rekindle_models::{CausalLm, Decoder, Generation, Tokens};
 use rekindle_testkit::{Golden, assert_close};
 
 fn folder() -> PathBuf {
@@ -27,7 +27,7 @@ fn logits_equal_transformers() {
     let golden = Golden::open("golden/base/expected.safetensors");
     let ids = input_ids(&golden, &device);
     let segments = Tensor::ones(ids.dims(), &device);
-    let logits = decoder(&device).logits(ids, segments);
+    let logits = decoder(&device).logits(Tokens::new(ids, segments));
     let logits = logits.into_data().try_to_vec::<f32>().unwrap();
     assert_close(&logits, &golden.floats("logits"), 0.0, 1e-5);
 }
@@ -43,7 +43,7 @@ fn generation_with_a_cache_repeats_the_choice_without_one() {
     let mut text: Vec<i32> = prompt.iter().map(|&id| id as i32).collect();
     for token in generated {
         let ids = Tensor::from_data(TensorData::new(text.clone(), [1, text.len()]), &device);
-        let logits = model.logits(ids, Tensor::ones([1, text.len()], &device));
+        let logits = model.logits(Tokens::new(ids, Tensor::ones([1, text.len()], &device)));
         let values = logits.into_data().try_to_vec::<f32>().unwrap();
         let last = &values[values.len() - 64..];
         let best = (0..64).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();

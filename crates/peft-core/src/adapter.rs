@@ -25,6 +25,9 @@ pub trait AdapterMath {
     /// The adapted map, without bias: `x [batch, seq, d_in]` to `[batch, seq, d_out]`.
     fn forward(&self, x: Tensor<3>, base: &BaseWeight) -> Tensor<3>;
 
+    /// `[1]` with the gradients of `Σ grad ⊙ forward(x)`, to be called `backward` on.
+    fn pull(&self, x: Tensor<3>, base: &BaseWeight, grad: Tensor<3>) -> Tensor<1>;
+
     /// The weight `[d_out, d_in]` that does alone what `weight` and the adapter do together.
     fn merge(&self, weight: Tensor<2>) -> Tensor<2>;
 

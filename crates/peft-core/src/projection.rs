@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use rekindle_kernels as kernels;
 use rekindle_quant::BaseWeight;
 
 use crate::Adapter;
@@ -44,6 +45,20 @@ impl Projection {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
         }
+    }
+
+    /// `[1]` with the gradients of `Σ grad ⊙ forward(x)`, to be called `backward` on; the product
+    /// with the base weight is not made.
+    pub fn pull(&self, x: Tensor<3>, grad: Tensor<3>) -> Tensor<1> {
+        let mut total = match &self.adapter {
+            Some(adapter) => adapter.math().pull(x, &self.base, grad.clone()),
+            None => self.base.linear_pull(x, grad.clone()),
+        };
+        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.is_require_grad()) {
+            let [_, _, d_out] = grad.dims();
+            total = total + kernels::pull(bias.val(), grad.sum_dim(0).sum_dim(1).reshape([d_out]));
+        }
+        total
     }
 
     /// The base weight.

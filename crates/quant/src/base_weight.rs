@@ -46,6 +46,28 @@ impl BaseWeight {
         }
     }
 
+    /// `[1]` with the gradients of `Σ grad ⊙ linear(x)`, whose product is not made.
+    pub fn linear_pull(&self, x: Tensor<3>, grad: Tensor<3>) -> Tensor<1> {
+        match self {
+            Self::Dense(weight) => kernels::linear_pull(x, weight.val(), grad),
+        }
+    }
+
+    /// `[1]` with the gradients of `Σ grad ⊙ lora_linear(x, a, b, scale)`, whose products of full
+    /// width are not made.
+    pub fn lora_linear_pull(
+        &self,
+        x: Tensor<3>,
+        a: Tensor<2>,
+        b: Tensor<2>,
+        scale: f64,
+        grad: Tensor<3>,
+    ) -> Tensor<1> {
+        match self {
+            Self::Dense(weight) => kernels::lora_linear_pull(x, weight.val(), a, b, scale, grad),
+        }
+    }
+
     /// The dense weight, for merging and for tests.
     pub fn dense(&self) -> Tensor<2> {
         match self {

@@ -1,6 +1,7 @@
 //! Backward passes of the linear maps.
 
 use burn::backend::Autodiff;
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -20,15 +21,23 @@ impl<B: LlmOps> Backward<B, 2> for Linear {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (x, w) = ops.state;
-        let [node_x, node_w] = ops.parents;
-        if let (Some(node), Some(x)) = (node_w, x) {
-            let d_w = B::float_matmul(B::float_transpose(grad.clone()), x);
-            grads.register::<B>(node.id, d_w);
-        }
-        if let Some(node) = node_x {
-            grads.register::<B>(node.id, B::float_matmul(grad, w));
-        }
+        linear_grads::<B>(grad, ops.state, ops.parents.map(|it| it.map(|node| node.id)), grads);
+    }
+}
+
+/// Registers the gradients of a linear map to its input and its weight.
+pub(super) fn linear_grads<B: LlmOps>(
+    grad: FloatTensor<B>,
+    (x, w): (Option<FloatTensor<B>>, FloatTensor<B>),
+    [node_x, node_w]: [Option<NodeId>; 2],
+    grads: &mut Gradients,
+) {
+    if let (Some(node), Some(x)) = (node_w, x) {
+        let d_w = B::float_matmul(B::float_transpose(grad.clone()), x);
+        grads.register::<B>(node, d_w);
+    }
+    if let Some(node) = node_x {
+        grads.register::<B>(node, B::float_matmul(grad, w));
     }
 }
 
@@ -52,14 +61,14 @@ pub(super) fn linear<B: LlmOps, C: CheckpointStrategy>(
 struct LoraLinear;
 
 #[derive(Debug, Clone)]
-struct LoraState<B: LlmOps> {
-    x: FloatTensor<B>,
-    w: FloatTensor<B>,
-    a: FloatTensor<B>,
-    b: FloatTensor<B>,
+pub(super) struct LoraState<B: LlmOps> {
+    pub x: FloatTensor<B>,
+    pub w: FloatTensor<B>,
+    pub a: FloatTensor<B>,
+    pub b: FloatTensor<B>,
     /// `scale · x · aᵀ`.
-    u: FloatTensor<B>,
-    factor: f32,
+    pub u: FloatTensor<B>,
+    pub factor: f32,
 }
 
 impl<B: LlmOps> Backward<B, 3> for LoraLinear {
@@ -67,20 +76,29 @@ impl<B: LlmOps> Backward<B, 3> for LoraLinear {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let LoraState { x, w, a, b, u, factor } = ops.state;
-        let [node_x, node_a, node_b] = ops.parents;
-        let grad_u = scale::<B>(B::float_matmul(grad.clone(), b), factor); // [n, rank]
-        if let Some(node) = node_a {
-            let d_a = B::float_matmul(B::float_transpose(grad_u.clone()), x);
-            grads.register::<B>(node.id, d_a);
-        }
-        if let Some(node) = node_b {
-            let d_b = B::float_matmul(B::float_transpose(grad.clone()), u);
-            grads.register::<B>(node.id, d_b);
-        }
-        if let Some(node) = node_x {
-            grads.register::<B>(node.id, B::matmul_sum(grad, w, grad_u, a));
-        }
+        lora_grads::<B>(grad, ops.state, ops.parents.map(|it| it.map(|node| node.id)), grads);
+    }
+}
+
+/// Registers the gradients of an adapted linear map to its input and both factors.
+pub(super) fn lora_grads<B: LlmOps>(
+    grad: FloatTensor<B>,
+    state: LoraState<B>,
+    [node_x, node_a, node_b]: [Option<NodeId>; 3],
+    grads: &mut Gradients,
+) {
+    let LoraState { x, w, a, b, u, factor } = state;
+    let grad_u = scale::<B>(B::float_matmul(grad.clone(), b), factor); // [n, rank]
+    if let Some(node) = node_a {
+        let d_a = B::float_matmul(B::float_transpose(grad_u.clone()), x);
+        grads.register::<B>(node, d_a);
+    }
+    if let Some(node) = node_b {
+        let d_b = B::float_matmul(B::float_transpose(grad.clone()), u);
+        grads.register::<B>(node, d_b);
+    }
+    if let Some(node) = node_x {
+        grads.register::<B>(node, B::matmul_sum(grad, w, grad_u, a));
     }
 }
 

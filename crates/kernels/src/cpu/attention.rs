@@ -3,6 +3,7 @@
 mod decode;
 
 use core::ops::Range;
+use std::collections::HashMap;
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -36,8 +37,27 @@ struct Task<'a> {
     sizes: Sizes,
     batch: usize,
     kv_head: usize,
-    segments: &'a [i64],
+    places: &'a Places<'a>,
     rule: AttentionRule,
+}
+
+/// The segment of every key, `[batch, keys]`, and where each key's segment begins in its row.
+struct Places<'a> {
+    segments: &'a [i64],
+    begins: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn new(segments: &'a [i64], keys: usize) -> Self {
+        let mut begins = Vec::with_capacity(segments.len());
+        for row in segments.chunks(keys.max(1)) {
+            let mut first = HashMap::new();
+            begins.extend(
+                row.iter().zip(0..).map(|(segment, at)| *first.entry(segment).or_insert(at)),
+            );
+        }
+        Self { segments, begins }
+    }
 }
 
 impl Task<'_> {
@@ -58,16 +78,16 @@ impl Task<'_> {
 
     /// Blocks of queries with all keys that one of them may see.
     fn blocks(&self) -> impl Iterator<Item = Block> {
-        let Sizes { seq, offset, .. } = self.sizes;
+        let Sizes { seq, keys, offset, .. } = self.sizes;
         let rule = self.rule;
+        let begins = &self.places.begins[self.batch * keys..][..keys];
         (0..self.sizes.group()).flat_map(move |group| {
             (0..seq).step_by(BLOCK).map(move |start| {
                 let end = (start + BLOCK).min(seq);
-                Block {
-                    group,
-                    rows: start..end,
-                    keys: rule.first_key(offset + start)..offset + end,
-                }
+                // Where texts share a row, what lies before the first one of these is never seen.
+                let text = begins[offset + start..offset + end].iter().min().copied();
+                let first = rule.first_key(offset + start).max(text.unwrap_or(0));
+                Block { group, rows: start..end, keys: first..offset + end }
             })
         })
     }
@@ -82,10 +102,11 @@ impl Task<'_> {
             );
         }
         let offset = self.sizes.offset;
-        let segments = &self.segments[self.batch * self.sizes.keys..][..self.sizes.keys];
+        let segments = &self.places.segments[self.batch * self.sizes.keys..][..self.sizes.keys];
         for (row, scores) in block.rows.clone().zip(scores.chunks_exact_mut(block.keys.len())) {
             let position = row + offset;
-            let (first, last) = (self.rule.first_key(position), position - block.keys.start);
+            let first = self.rule.first_key(position).max(block.keys.start);
+            let last = position - block.keys.start;
             scores[..first - block.keys.start].fill(HIDDEN_SCORE);
             scores[last + 1..].fill(HIDDEN_SCORE);
             let own = segments[position];
@@ -102,9 +123,9 @@ fn tasks(sizes: Sizes) -> usize {
     sizes.batch * sizes.kv_heads
 }
 
-fn task<'a>(sizes: Sizes, index: usize, segments: &'a [i64], rule: AttentionRule) -> Task<'a> {
+fn task<'a>(sizes: Sizes, index: usize, places: &'a Places<'a>, rule: AttentionRule) -> Task<'a> {
     let (batch, kv_head) = (index / sizes.kv_heads, index % sizes.kv_heads);
-    Task { sizes, batch, kv_head, segments, rule }
+    Task { sizes, batch, kv_head, places, rule }
 }
 
 /// `[batch · outer, rows, d]` written by task order into `[batch, rows, outer, d]`.
@@ -138,10 +159,11 @@ pub(super) fn forward(
     let mut parts = vec![0.0; tasks(sizes) * sizes.group() * seq * head_dim];
     let mut lse = vec![0.0; batch * heads * seq];
     let per_task = sizes.group() * seq;
+    let places = Places::new(segments, sizes.keys);
     let outputs =
         parts.par_chunks_mut(per_task * head_dim).zip(lse.par_chunks_mut(per_task)).enumerate();
     outputs.for_each(|(index, (part, lse))| {
-        let task = task(sizes, index, segments, rule);
+        let task = task(sizes, index, &places, rule);
         let mut buffer = vec![0.0; BLOCK.min(seq) * sizes.keys];
         for block in task.blocks() {
             let Block { group, rows, keys } = &block;
@@ -188,12 +210,13 @@ pub(super) fn backward(
     let [grad, q, k, v, out, lse] = contiguous.each_ref().map(floats);
     let inputs = Inputs { grad, q, k, v, out, lse };
     let per_task = sizes.group() * seq * head_dim;
+    let places = Places::new(segments, keys);
     let mut d_q = vec![0.0; tasks(sizes) * per_task];
     let mut d_k = vec![0.0; tasks(sizes) * keys * head_dim];
     let mut d_v = vec![0.0; tasks(sizes) * keys * head_dim];
     let d_keys = d_k.par_chunks_mut(keys * head_dim).zip(d_v.par_chunks_mut(keys * head_dim));
     d_q.par_chunks_mut(per_task).zip(d_keys).enumerate().for_each(|(index, (d_q, (d_k, d_v)))| {
-        backward_task(&task(sizes, index, segments, rule), &inputs, d_q, d_k, d_v);
+        backward_task(&task(sizes, index, &places, rule), &inputs, d_q, d_k, d_v);
     });
     let d_q = interleave(&d_q, [batch, heads, seq, head_dim]);
     let of_keys = |parts: &[f32]| {

@@ -35,7 +35,17 @@ pub struct Mlp {
 
 impl Mlp {
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let bent = match self.inputs.as_slice() {
+        self.down.forward(self.bent(x))
+    }
+
+    /// `[1]` with the gradients of `Σ grad ⊙ forward(x)`; the last product is not made.
+    pub(crate) fn pull(&self, x: Tensor<3>, grad: Tensor<3>) -> Tensor<1> {
+        self.down.pull(self.bent(x), grad)
+    }
+
+    /// What goes into the last product.
+    fn bent(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.inputs.as_slice() {
             [gate, up] => {
                 let gate = gate.forward(x.clone());
                 kernels::gated(gate, up.forward(x), self.activation)
@@ -47,8 +57,7 @@ impl Mlp {
                 kernels::gated(gate, up, self.activation)
             }
             one => kernels::activate(one[0].forward(x), self.activation),
-        };
-        self.down.forward(bent)
+        }
     }
 
     fn parts(&self) -> &'static [arch::Mlp] {

@@ -1,7 +1,7 @@
 //! Low-rank adaptation of a linear map.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use rekindle_kernels as kernels;
 use rekindle_quant::BaseWeight;
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,27 @@ impl Lora {
         Self { a: Param::from_tensor(a), b: Param::from_tensor(b), scale, dropout }
     }
 
+    /// `A` and `B` in the format that is computed in, which may be coarser than their own.
+    fn factors(&self, dtype: DType) -> (Tensor<2>, Tensor<2>) {
+        let cast = |factor: Tensor<2>| match factor.dtype() == dtype {
+            true => factor,
+            false => factor.cast(FloatDType::from(dtype)),
+        };
+        (cast(self.a.val()), cast(self.b.val()))
+    }
+
+    /// Whether inputs of `A` are dropped. Dropout belongs to training; a model off the autodiff
+    /// device is not in training.
+    fn drops(&self) -> bool {
+        self.dropout > 0.0 && self.a.val().device().is_autodiff()
+    }
+
+    /// `s · B · A · dropout(x)`: `[batch, seq, d_out]`.
+    fn low_rank(&self, x: Tensor<3>, a: Tensor<2>, b: Tensor<2>) -> Tensor<3> {
+        let low = kernels::linear(dropout(x, self.dropout), a); // [batch, seq, r]
+        kernels::linear(low, b).mul_scalar(self.scale)
+    }
+
     /// `s · B · A`: `[d_out, d_in]`.
     fn delta(&self) -> Tensor<2> {
         self.b.val().matmul(self.a.val()).mul_scalar(self.scale)
@@ -141,14 +162,19 @@ impl Lora {
 
 impl AdapterMath for Lora {
     fn forward(&self, x: Tensor<3>, base: &BaseWeight) -> Tensor<3> {
-        let (a, b) = (self.a.val(), self.b.val());
-        // Dropout belongs to training; a model off the autodiff device is not in training.
-        if self.dropout == 0.0 || !a.device().is_autodiff() {
+        let (a, b) = self.factors(x.dtype());
+        if !self.drops() {
             return base.lora_linear(x, a, b, self.scale);
         }
-        let y = base.linear(x.clone());
-        let low = kernels::linear(dropout(x, self.dropout), a); // [batch, seq, r]
-        y + kernels::linear(low, b).mul_scalar(self.scale)
+        base.linear(x.clone()) + self.low_rank(x, a, b)
+    }
+
+    fn pull(&self, x: Tensor<3>, base: &BaseWeight, grad: Tensor<3>) -> Tensor<1> {
+        let (a, b) = self.factors(x.dtype());
+        if !self.drops() {
+            return base.lora_linear_pull(x, a, b, self.scale, grad);
+        }
+        base.linear_pull(x.clone(), grad.clone()) + kernels::pull(self.low_rank(x, a, b), grad)
     }
 
     fn merge(&self, weight: Tensor<2>) -> Tensor<2> {

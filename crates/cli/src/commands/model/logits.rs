@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 use clap::Args;
-use rekindle_models::{CausalLm, Decoder};
+use rekindle_models::{CausalLm, Decoder, Tokens};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -63,8 +63,10 @@ fn compute(model: &Decoder, ids: &[u32]) -> Result<Vec<Named>> {
     let values: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let input = Tensor::from_data(TensorData::new(values, shape), &device);
     let segments = Tensor::ones(shape, &device);
-    let mut tensors = vec![host("logits", model.logits(input.clone(), segments.clone()))];
-    for (index, state) in model.hidden_states(input, segments).into_iter().enumerate() {
+    let mut tensors =
+        vec![host("logits", model.logits(Tokens::new(input.clone(), segments.clone())))];
+    for (index, state) in model.hidden_states(Tokens::new(input, segments)).into_iter().enumerate()
+    {
         tensors.push(host(&format!("hidden_{index:02}"), state));
     }
     Ok(tensors)
