@@ -17,6 +17,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
+use crate::linear_cross_entropy::CrossEntropy;
 use crate::ops::LlmOps;
 
 impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
@@ -92,9 +93,9 @@ impl<B: LlmOps, C: CheckpointStrategy> LlmOps for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
-        softcap: Option<f32>,
+        rule: CrossEntropy,
     ) -> FloatTensor<Self> {
-        loss::linear_cross_entropy::<B, C>(hidden, weight, targets, mask, softcap)
+        loss::linear_cross_entropy::<B, C>(hidden, weight, targets, mask, rule)
     }
 
     fn token_logps(

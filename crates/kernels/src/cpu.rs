@@ -20,7 +20,7 @@ use burn_flex::FlexTensor;
 
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
-use crate::linear_cross_entropy::Inputs;
+use crate::linear_cross_entropy::{CrossEntropy, Inputs};
 use crate::ops::LlmOps;
 
 /// A new f32 tensor.
@@ -154,13 +154,13 @@ impl LlmOps for Flex {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
-        softcap: Option<f32>,
+        rule: CrossEntropy,
     ) -> FloatTensor<Self> {
         if is_f32(&[&hidden, &weight, &mask]) {
-            let rows = linear_cross_entropy::Rows::new(&hidden, &ints(&targets), &mask, softcap);
+            let rows = linear_cross_entropy::Rows::new(&hidden, &ints(&targets), &mask, rule);
             return linear_cross_entropy::loss(&rows, &weight);
         }
-        let inputs = Inputs { hidden, weight, targets, softcap };
+        let inputs = Inputs { hidden, weight, targets, rule };
         crate::linear_cross_entropy::reference::<Self>(&inputs, mask)
     }
 
@@ -169,14 +169,14 @@ impl LlmOps for Flex {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
-        softcap: Option<f32>,
+        rule: CrossEntropy,
         train_weight: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if is_f32(&[&hidden, &weight, &mask]) {
-            let rows = linear_cross_entropy::Rows::new(&hidden, &ints(&targets), &mask, softcap);
+            let rows = linear_cross_entropy::Rows::new(&hidden, &ints(&targets), &mask, rule);
             return linear_cross_entropy::gradient(&rows, &weight, train_weight);
         }
-        let inputs = Inputs { hidden, weight, targets, softcap };
+        let inputs = Inputs { hidden, weight, targets, rule };
         crate::linear_cross_entropy::reference_grad::<Self>(inputs, mask, train_weight)
     }
 }

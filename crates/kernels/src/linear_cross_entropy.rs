@@ -5,15 +5,38 @@ use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata, get_device_settin
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, IntDType, Shape, Slice, Tensor};
 
 use crate::ops::LlmOps;
-use crate::primitive::{cap, dims, log_sum_exp, narrow, reshape};
+use crate::primitive::{cap, dims, log_sum_exp, narrow, reshape, scale};
 
 /// Logits held at once, in elements: a chunk has at most this many.
 const CHUNK_ELEMENTS: usize = 1 << 23;
 
-/// `Σᵢ maskᵢ · −log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]`, a sum in nats: `[1]`.
+/// How the cross-entropy of a row of logits is taken.
 ///
-/// `hidden [n, hidden]`, `weight [vocab, hidden]`, `targets [n]`, `mask [n]`. With a `softcap` the
-/// logits are `cap · tanh(logit / cap)` (Gemma 2, Riviere et al. 2024, arXiv:2408.00118, §2). At most 2²³ logits
+/// With `z` the logits and `lse = log Σ exp z`, the loss of a row is
+/// `lse − (1 − ε) · z[target] − ε · mean(z) + λ · lse²`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropy {
+    /// The logits are `cap · tanh(logit / cap)` (Gemma 2, Riviere et al. 2024, arXiv:2408.00118, §2).
+    pub softcap: Option<f64>,
+    /// ε, the part of the target's probability that is spread evenly over the vocabulary (Szegedy
+    /// et al. 2015, arXiv:1512.00567, §7).
+    pub label_smoothing: f64,
+    /// λ, the weight of the square of the log-normaliser (Chowdhery et al. 2022,
+    /// arXiv:2204.02311, §5).
+    pub z_loss: f64,
+}
+
+impl CrossEntropy {
+    /// The plain cross-entropy of capped logits.
+    pub(crate) fn capped(softcap: Option<f32>) -> Self {
+        Self { softcap: softcap.map(f64::from), ..Self::default() }
+    }
+}
+
+/// `Σᵢ maskᵢ · −log softmax(hiddenᵢ · weightᵀ)[targetᵢ]`, a sum in nats, or the variant of it that
+/// `rule` tells: `[1]`.
+///
+/// `hidden [n, hidden]`, `weight [vocab, hidden]`, `targets [n]`, `mask [n]`. At most 2²³ logits
 /// exist at a time. The gradient to `hidden` is made in the forward pass, as in Liger (Hsu et al.
 /// 2024, arXiv:2410.10989, §3.2), so the backward pass costs one multiplication; the gradient to
 /// `weight` exists only where it is trained.
@@ -22,20 +45,20 @@ pub fn linear_cross_entropy(
     weight: Tensor<2>,
     targets: Tensor<1, Int>,
     mask: Tensor<1>,
-    softcap: Option<f64>,
+    rule: CrossEntropy,
 ) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as LlmOps>::linear_cross_entropy(
         hidden.into_dispatch(),
         weight.into_dispatch(),
         targets.into_dispatch(),
         mask.into_dispatch(),
-        softcap.map(|cap| cap as f32),
+        rule,
     ))
 }
 
 /// `log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]` of every token, in nats: `[n]`.
 ///
-/// Shapes and `softcap` as in [`linear_cross_entropy()`]. The backward pass recomputes each chunk of logits.
+/// Shapes as in [`linear_cross_entropy()`], `softcap` as in [`CrossEntropy`]. The backward pass recomputes each chunk of logits.
 pub fn token_logps(
     hidden: Tensor<2>,
     weight: Tensor<2>,
@@ -55,7 +78,7 @@ pub(crate) struct Inputs<B: Backend> {
     pub hidden: FloatTensor<B>,
     pub weight: FloatTensor<B>,
     pub targets: IntTensor<B>,
-    pub softcap: Option<f32>,
+    pub rule: CrossEntropy,
 }
 
 /// Row ranges of at most [`CHUNK_ELEMENTS`] logits.
@@ -92,7 +115,7 @@ impl<B: Backend> Chunk<B> {
         let len = rows.len();
         let hidden = narrow::<B>(inputs.hidden.clone(), 2, 0, rows.clone());
         let logits = B::float_matmul(hidden.clone(), B::float_transpose(inputs.weight.clone()));
-        let (logits, slope) = cap::<B>(logits, inputs.softcap);
+        let (logits, slope) = cap::<B>(logits, inputs.rule.softcap.map(|it| it as f32));
         let targets = B::int_slice(inputs.targets.clone(), &[Slice::from(rows)]);
         let targets = B::int_reshape(targets, Shape::from([len, 1]));
         let lse = log_sum_exp::<B>(logits.clone(), 1);
@@ -104,11 +127,44 @@ impl<B: Backend> Chunk<B> {
         B::float_sub(chosen::<B>(self.logits.clone(), self.targets.clone()), self.lse.clone())
     }
 
-    /// `coefficient · (softmax − onehot)`, times the slope of the cap: the gradient of `−Σ coefficient · log p` to the logits.
-    fn d_logits(self, coefficient: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
-        let p = B::float_exp(B::float_sub(self.logits, self.lse));
-        let weighted = B::float_mul(p, coefficient.clone());
-        let minus = B::float_neg(coefficient);
+    /// The loss of each row by `rule`: `[rows, 1]`.
+    fn losses(&self, rule: CrossEntropy) -> FloatTensor<B> {
+        let mut loss = B::float_neg(self.logps());
+        if rule.label_smoothing > 0.0 {
+            let smoothing = rule.label_smoothing as f32;
+            let mean = B::float_mean_dim(self.logits.clone(), 1);
+            let even = B::float_sub(self.lse.clone(), mean);
+            loss = B::float_add(scale::<B>(loss, 1.0 - smoothing), scale::<B>(even, smoothing));
+        }
+        if rule.z_loss > 0.0 {
+            let square = B::float_mul(self.lse.clone(), self.lse.clone());
+            loss = B::float_add(loss, scale::<B>(square, rule.z_loss as f32));
+        }
+        loss
+    }
+
+    /// The gradient of `Σ coefficient · loss` to the logits before their cap, with
+    /// `p = softmax(z)`: `coefficient · ((1 + 2 λ lse) · p − (1 − ε) · onehot − ε / vocab)`, times
+    /// the slope of the cap; and the chunk's hidden states.
+    fn d_logits(
+        self,
+        coefficient: FloatTensor<B>,
+        rule: CrossEntropy,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        let [_, vocab] = dims::<2>(&self.logits);
+        let p = B::float_exp(B::float_sub(self.logits, self.lse.clone()));
+        let mut factor = coefficient.clone();
+        if rule.z_loss > 0.0 {
+            let slope = scale::<B>(self.lse, 2.0 * rule.z_loss as f32);
+            factor = B::float_add(factor.clone(), B::float_mul(factor, slope));
+        }
+        let mut weighted = B::float_mul(p, factor);
+        let smoothing = rule.label_smoothing as f32;
+        if smoothing > 0.0 {
+            let even = scale::<B>(coefficient.clone(), smoothing / vocab as f32);
+            weighted = B::float_sub(weighted, even);
+        }
+        let minus = scale::<B>(coefficient, smoothing - 1.0);
         let grad = B::float_scatter(1, weighted, self.targets, minus, IndexingUpdateOp::Add);
         let grad = match self.slope {
             Some(slope) => B::float_mul(grad, slope),
@@ -125,11 +181,13 @@ pub(crate) fn reference_logps<B: Backend>(inputs: &Inputs<B>) -> FloatTensor<B> 
 }
 
 pub(crate) fn reference<B: Backend>(inputs: &Inputs<B>, mask: FloatTensor<B>) -> FloatTensor<B> {
-    let logps = reference_logps::<B>(inputs);
-    B::float_neg(B::float_sum(B::float_mul(logps, mask)))
+    let ([n, _], [vocab, _]) = (dims::<2>(&inputs.hidden), dims::<2>(&inputs.weight));
+    let losses = chunks(n, vocab).map(|rows| Chunk::<B>::new(inputs, rows).losses(inputs.rule));
+    let losses = reshape::<B, 1>(B::float_cat(losses.collect(), 0), [n]);
+    B::float_sum(B::float_mul(losses, mask))
 }
 
-/// Gradients of `−Σ coefficientᵢ · log pᵢ`, and the sum itself.
+/// Gradients of `Σ coefficientᵢ · lossᵢ`, and the sum itself.
 fn weighted_grad<B: Backend>(
     inputs: Inputs<B>,
     coefficient: FloatTensor<B>,
@@ -147,9 +205,9 @@ fn weighted_grad<B: Backend>(
         let factor = narrow::<B>(coefficient.clone(), 1, 0, rows.clone());
         let factor = reshape::<B, 2>(factor, [len, 1]);
         let chunk = Chunk::<B>::new(&inputs, rows);
-        let nll = B::float_sum(B::float_mul(chunk.logps(), factor.clone()));
-        total = B::float_sub(total, nll);
-        let (d_logits, hidden) = chunk.d_logits(factor);
+        let losses = chunk.losses(inputs.rule);
+        total = B::float_add(total, B::float_sum(B::float_mul(losses, factor.clone())));
+        let (d_logits, hidden) = chunk.d_logits(factor, inputs.rule);
         if train_weight {
             let part = B::float_matmul(B::float_transpose(d_logits.clone()), hidden);
             d_weight = B::float_add(d_weight, part);

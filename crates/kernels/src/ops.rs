@@ -10,6 +10,7 @@ use burn::tensor::{IntDType, Slice, TensorData};
 
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
+use crate::linear_cross_entropy::CrossEntropy;
 use crate::primitive::{self, dims};
 use crate::{attention, gated, linear, linear_cross_entropy, pull, rms_norm, rope};
 
@@ -271,16 +272,16 @@ pub trait LlmOps: Backend {
         attention::reference_backward::<Self>(grad, q, k, v, segments, out, lse, rule)
     }
 
-    /// `Σ maskᵢ · −log softmax(cap(hiddenᵢ · weightᵀ))[targetᵢ]`: `[1]`.
+    /// The sum of `maskᵢ` times each row's loss by `rule`, which [`CrossEntropy`] gives: `[1]`.
     #[fusion(default)]
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
-        softcap: Option<f32>,
+        rule: CrossEntropy,
     ) -> FloatTensor<Self> {
-        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, rule };
         linear_cross_entropy::reference::<Self>(&inputs, mask)
     }
 
@@ -292,10 +293,10 @@ pub trait LlmOps: Backend {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         mask: FloatTensor<Self>,
-        softcap: Option<f32>,
+        rule: CrossEntropy,
         train_weight: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, rule };
         linear_cross_entropy::reference_grad::<Self>(inputs, mask, train_weight)
     }
 
@@ -307,7 +308,8 @@ pub trait LlmOps: Backend {
         targets: IntTensor<Self>,
         softcap: Option<f32>,
     ) -> FloatTensor<Self> {
-        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        let rule = CrossEntropy::capped(softcap);
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, rule };
         linear_cross_entropy::reference_logps::<Self>(&inputs)
     }
 
@@ -322,7 +324,8 @@ pub trait LlmOps: Backend {
         softcap: Option<f32>,
         train_weight: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, softcap };
+        let rule = CrossEntropy::capped(softcap);
+        let inputs = linear_cross_entropy::Inputs { hidden, weight, targets, rule };
         linear_cross_entropy::reference_logps_backward::<Self>(grad, inputs, train_weight)
     }
 }

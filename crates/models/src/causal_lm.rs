@@ -2,9 +2,18 @@
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
-use rekindle_kernels as kernels;
+use rekindle_kernels::{self as kernels, CrossEntropy};
 
 use crate::tokens::Tokens;
+
+/// What is added to the plain cross-entropy of a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Smoothing {
+    /// The part of the target's probability that is spread evenly over the vocabulary.
+    pub label_smoothing: f64,
+    /// The weight of the square of the log-normaliser.
+    pub z_loss: f64,
+}
 
 /// A decoder that predicts the next token.
 pub trait CausalLm: Module + ModuleDisplay {
@@ -49,6 +58,12 @@ pub trait CausalLm: Module + ModuleDisplay {
     ///
     /// The mask of position 0 is not read: nothing predicts the first token.
     fn nll_sum(&self, tokens: Tokens, mask: Tensor<2>) -> Tensor<1> {
+        self.loss_sum(tokens, mask, Smoothing::default())
+    }
+
+    /// [`CausalLm::nll_sum`] with smoothed labels and the square of the log-normaliser, as
+    /// [`kernels::CrossEntropy`] has them: `[1]`.
+    fn loss_sum(&self, tokens: Tokens, mask: Tensor<2>, smoothing: Smoothing) -> Tensor<1> {
         let [batch, seq] = tokens.dims();
         let targets = tokens.targets();
         let mask = mask.slice([0..batch, 1..seq]);
@@ -60,7 +75,11 @@ pub trait CausalLm: Module + ModuleDisplay {
             self.head(),
             targets.reshape([n]),
             mask.reshape([n]),
-            self.logit_cap(),
+            CrossEntropy {
+                softcap: self.logit_cap(),
+                label_smoothing: smoothing.label_smoothing,
+                z_loss: smoothing.z_loss,
+            },
         )
     }
 

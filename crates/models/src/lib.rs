@@ -26,7 +26,7 @@ pub mod tokens;
 
 pub use arch::Arch;
 pub use cache::Cache;
-pub use causal_lm::CausalLm;
+pub use causal_lm::{CausalLm, Smoothing};
 pub use classifier::SequenceClassifier;
 pub use decoder::{Decoder, MergedTensor};
 pub use error::ModelError;

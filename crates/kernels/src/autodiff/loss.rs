@@ -7,6 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use super::is_tracked;
+use crate::linear_cross_entropy::CrossEntropy;
 use crate::ops::LlmOps;
 use crate::primitive::reshape;
 
@@ -35,7 +36,7 @@ pub(super) fn linear_cross_entropy<B: LlmOps, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     targets: IntTensor<B>,
     mask: FloatTensor<Autodiff<B, C>>,
-    softcap: Option<f32>,
+    rule: CrossEntropy,
 ) -> FloatTensor<Autodiff<B, C>> {
     let trained = is_tracked::<B, C>(&weight);
     let prep =
@@ -45,11 +46,11 @@ pub(super) fn linear_cross_entropy<B: LlmOps, C: CheckpointStrategy>(
     match prep {
         OpsKind::Tracked(prep) => {
             let (total, d_hidden, d_weight) =
-                B::linear_cross_entropy_grad(hidden, weight, targets, mask, softcap, trained);
+                B::linear_cross_entropy_grad(hidden, weight, targets, mask, rule, trained);
             prep.finish((d_hidden, d_weight), total)
         }
         OpsKind::UnTracked(prep) => {
-            prep.finish(B::linear_cross_entropy(hidden, weight, targets, mask, softcap))
+            prep.finish(B::linear_cross_entropy(hidden, weight, targets, mask, rule))
         }
     }
 }

@@ -6,14 +6,14 @@ use rayon::prelude::*;
 use super::gemm::{Matrix, Threads, gemm};
 use super::simd::{dispatch, exp_minus, max, tanh};
 use super::{floats, tensor};
-use crate::linear_cross_entropy::chunks;
+use crate::linear_cross_entropy::{CrossEntropy, chunks};
 use crate::primitive::dims;
 
 /// The rows with a mask other than zero, gathered.
 pub(super) struct Rows {
     n: usize,
     width: usize,
-    softcap: Option<f32>,
+    rule: CrossEntropy,
     active: Vec<usize>,
     hidden: Vec<f32>,
     targets: Vec<usize>,
@@ -25,7 +25,7 @@ impl Rows {
         hidden: &FlexTensor,
         targets: &[i64],
         mask: &FlexTensor,
-        softcap: Option<f32>,
+        rule: CrossEntropy,
     ) -> Self {
         let [n, width] = dims::<2>(hidden);
         let (hidden, mask) = (hidden.to_contiguous(), mask.to_contiguous());
@@ -35,7 +35,7 @@ impl Rows {
         Self {
             n,
             width,
-            softcap,
+            rule,
             hidden: gathered.copied().collect(),
             targets: active.iter().map(|&row| targets[row] as usize).collect(),
             mask: active.iter().map(|&row| mask[row]).collect(),
@@ -104,9 +104,9 @@ fn chunk(
         .map(|(logits, (&target, &mask))| {
             dispatch(
                 #[inline(always)]
-                || match rows.softcap {
-                    Some(cap) => capped_row_loss(logits, target, mask, cap),
-                    None => row_loss(logits, target, mask),
+                || match rows.rule.softcap {
+                    Some(cap) => capped_row_loss(logits, target, mask, rows.rule, cap as f32),
+                    None => row_loss(logits, target, mask, rows.rule),
                 },
             )
         })
@@ -116,7 +116,13 @@ fn chunk(
 
 /// [`row_loss`] of `cap · tanh(logit / cap)`, its gradient times the slope of the cap.
 #[inline(always)]
-fn capped_row_loss(logits: &mut [f32], target: usize, mask: f32, cap: f32) -> f64 {
+fn capped_row_loss(
+    logits: &mut [f32],
+    target: usize,
+    mask: f32,
+    rule: CrossEntropy,
+    cap: f32,
+) -> f64 {
     let inverse = cap.recip();
     let mut slopes = vec![0.0; logits.len()];
     for (logit, slope) in logits.iter_mut().zip(&mut slopes) {
@@ -124,22 +130,31 @@ fn capped_row_loss(logits: &mut [f32], target: usize, mask: f32, cap: f32) -> f6
         *logit = cap * bent;
         *slope = 1.0 - bent * bent;
     }
-    let loss = row_loss(logits, target, mask);
+    let loss = row_loss(logits, target, mask, rule);
     for (grad, slope) in logits.iter_mut().zip(&slopes) {
         *grad *= slope;
     }
     loss
 }
 
+/// The loss of a row by `rule` times `mask`; leaves the gradient to the logits in their place.
 #[inline(always)]
-fn row_loss(logits: &mut [f32], target: usize, mask: f32) -> f64 {
-    let chosen = logits[target];
+fn row_loss(logits: &mut [f32], target: usize, mask: f32, rule: CrossEntropy) -> f64 {
+    let CrossEntropy { label_smoothing, z_loss, .. } = rule;
+    let chosen = f64::from(logits[target]);
+    let mean = match label_smoothing > 0.0 {
+        true => logits.iter().map(|&logit| f64::from(logit)).sum::<f64>() / logits.len() as f64,
+        false => 0.0,
+    };
     let largest = max(logits);
     let sum = exp_minus(logits, largest);
-    let factor = mask / sum;
+    let lse = f64::from(largest) + f64::from(sum).ln();
+    let factor = mask / sum * (1.0 + 2.0 * z_loss * lse) as f32;
+    let even = mask * label_smoothing as f32 / logits.len() as f32;
     for p in logits.iter_mut() {
-        *p *= factor;
+        *p = *p * factor - even;
     }
-    logits[target] -= mask;
-    f64::from(mask) * (f64::from(largest) + f64::from(sum).ln() - f64::from(chosen))
+    logits[target] -= mask * (1.0 - label_smoothing) as f32;
+    let expected = (1.0 - label_smoothing) * chosen + label_smoothing * mean;
+    f64::from(mask) * (lse - expected + z_loss * lse * lse)
 }

@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 use super::{floats, tensor};
 use crate::attention::AttentionRule;
 use crate::gated::Activation;
-use crate::linear_cross_entropy::Inputs;
+use crate::linear_cross_entropy::{CrossEntropy, Inputs};
 use crate::ops::LlmOps;
 
 /// Fixed values in `[−1, 1]`, not periodic in any of the sizes used here.
@@ -228,26 +228,28 @@ fn products_of_few_rows_are_those_of_many() {
 
 #[test]
 fn the_projected_cross_entropy_and_its_gradients_are_the_reference() {
-    for ([n, vocab, width], softcap) in [([6, 7, 3], None), ([33, 300, 20], Some(0.6))] {
+    let smooth = CrossEntropy { softcap: Some(0.6), label_smoothing: 0.1, z_loss: 1e-2 };
+    for ([n, vocab, width], rule) in [([6, 7, 3], CrossEntropy::default()), ([33, 300, 20], smooth)]
+    {
         let (hidden, weight) = (random([n, width], 1), random([vocab, width], 2));
         let targets = ids((0..n).map(|i| (i * 31 % vocab) as i64).collect(), [n]);
         // Holes, halves and ones.
         let mask = tensor((0..n).map(|i| (i % 3) as f32 / 2.0).collect(), [n]);
         let inputs = || {
             let (hidden, weight, targets) = (hidden.clone(), weight.clone(), targets.clone());
-            Inputs::<Flex> { hidden, weight, targets, softcap }
+            Inputs::<Flex> { hidden, weight, targets, rule }
         };
         let dense = (hidden.clone(), weight.clone());
         let views = (swapped(&hidden, 0, 1), sliced(&weight, 1));
         for (h, w) in [dense, views] {
             let (ids, mask) = (targets.clone(), mask.clone());
             let run = <Flex as LlmOps>::linear_cross_entropy;
-            let actual = run(h.clone(), w.clone(), ids.clone(), sliced(&mask, 0), softcap);
+            let actual = run(h.clone(), w.clone(), ids.clone(), sliced(&mask, 0), rule);
             let expected = crate::linear_cross_entropy::reference::<Flex>(&inputs(), mask.clone());
             assert_same(&actual, &expected);
             for train in [true, false] {
                 let run = <Flex as LlmOps>::linear_cross_entropy_grad;
-                let actual = run(h.clone(), w.clone(), ids.clone(), mask.clone(), softcap, train);
+                let actual = run(h.clone(), w.clone(), ids.clone(), mask.clone(), rule, train);
                 let reference = crate::linear_cross_entropy::reference_grad::<Flex>;
                 assert_same_triple(actual, reference(inputs(), mask.clone(), train));
             }

@@ -1,8 +1,8 @@
 //! `linear_cross_entropy` and `token_logps`.
 
 use burn::tensor::{Tensor, activation};
-use rekindle_kernels::{linear_cross_entropy, token_logps};
-use rekindle_testkit::{assert_close, device};
+use rekindle_kernels::{CrossEntropy, linear_cross_entropy, token_logps};
+use rekindle_testkit::{Golden, assert_close, device};
 
 use crate::comparison::{assert_agrees, check, constant, host, ints, tracked, values};
 
@@ -42,7 +42,7 @@ fn plain_loss(hidden: Tensor<2>, weight: Tensor<2>, mask: Tensor<1>) -> Tensor<1
 
 fn fused_loss(hidden: Tensor<2>, weight: Tensor<2>, mask: Tensor<1>) -> Tensor<1> {
     let targets = ints(&TARGETS, [N], &hidden.device());
-    linear_cross_entropy(hidden, weight, targets, mask, None)
+    linear_cross_entropy(hidden, weight, targets, mask, CrossEntropy::default())
 }
 
 fn fused_logps(hidden: Tensor<2>, weight: Tensor<2>) -> Tensor<1> {
@@ -138,7 +138,8 @@ fn capped_logits_are_capped_in_loss_and_logps() {
     check(
         |v| {
             let (hidden, weight) = (hidden(&v[0]), weight(&v[1]));
-            linear_cross_entropy(hidden, weight, ids(&v[0]), mask(&v[0]), Some(SOFTCAP))
+            let rule = CrossEntropy { softcap: Some(SOFTCAP), ..CrossEntropy::default() };
+            linear_cross_entropy(hidden, weight, ids(&v[0]), mask(&v[0]), rule)
         },
         |v| (plain_capped(v) * mask(&v[0])).sum().neg(),
         &inputs,
@@ -150,6 +151,39 @@ fn capped_logits_are_capped_in_loss_and_logps() {
         &inputs,
         1e-2,
     );
+}
+
+/// Smoothed labels and the square of the normaliser, with and without a cap, head trained or not.
+#[test]
+fn smoothed_and_squared_losses_and_their_gradients_equal_pytorch() {
+    let golden = Golden::open("kernels/cross_entropy.safetensors");
+    let cap = Some(f64::from(golden.floats("softcap")[0]));
+    for (case, softcap, label_smoothing, z_loss) in [
+        ("smooth", None, 0.1, 0.0),
+        ("z", None, 0.0, 0.05),
+        ("both", None, 0.2, 0.02),
+        ("capped", cap, 0.2, 0.02),
+    ] {
+        let device = tracked();
+        let rule = CrossEntropy { softcap, label_smoothing, z_loss };
+        for train_head in [true, false] {
+            let hidden = golden.tensor::<2>("hidden", &device).require_grad();
+            let weight = golden.tensor::<2>("weight", &device);
+            let weight = if train_head { weight.require_grad() } else { weight };
+            let targets = ints(&golden.ints("targets"), [golden.shape("targets")[0]], &device);
+            let mask = golden.tensor::<1>("mask", &device);
+            let loss = linear_cross_entropy(hidden.clone(), weight.clone(), targets, mask, rule);
+            let wanted = |name: &str| golden.floats(&format!("{case}.{name}"));
+            assert_close(&host(loss.clone()), &wanted("loss"), 1e-5, 0.0);
+            let grads = loss.backward();
+            let grad = |x: &Tensor<2>| x.grad(&grads).map(host);
+            assert_close(&grad(&hidden).expect("a leaf"), &wanted("hidden"), 1e-5, 1e-6);
+            match grad(&weight) {
+                Some(grad) => assert_close(&grad, &wanted("weight"), 1e-5, 1e-6),
+                None => assert!(!train_head),
+            }
+        }
+    }
 }
 
 #[test]
@@ -178,7 +212,13 @@ fn loss_and_logps_agree_across_chunks_of_logits() {
     let logps = |v: &[Tensor<1>]| token_logps(shaped(v).0, shaped(v).1, ids(&v[0]), None);
     assert_agrees(logps, plain, &inputs, 1e-7);
     let loss = |v: &[Tensor<1>]| {
-        linear_cross_entropy(shaped(v).0, shaped(v).1, ids(&v[0]), mask(&v[0]), None)
+        linear_cross_entropy(
+            shaped(v).0,
+            shaped(v).1,
+            ids(&v[0]),
+            mask(&v[0]),
+            CrossEntropy::default(),
+        )
     };
     assert_agrees(loss, |v| plain(v).sum().neg(), &inputs, 1e-7);
 }
@@ -205,7 +245,7 @@ fn a_masked_token_has_no_influence() {
         targets[1] = second;
         let mask = Tensor::from_floats(MASK, &device);
         let targets = ints(&targets, [N], &device);
-        host(linear_cross_entropy(hidden, weight.clone(), targets, mask, None))
+        host(linear_cross_entropy(hidden, weight.clone(), targets, mask, CrossEntropy::default()))
     };
     let other = hidden.clone().slice_assign([1..2, 0..WIDTH], Tensor::ones([1, WIDTH], &device));
     assert_eq!(loss(hidden, 6), loss(other, 0));
@@ -220,6 +260,6 @@ fn the_loss_is_finite_for_logits_far_beyond_the_range_of_exp() {
     let mask = Tensor::ones([2], &device);
     let logps = host(token_logps(hidden.clone(), weight.clone(), targets.clone(), None));
     assert_close(&logps, &[-600.0, 0.0], 1e-6, 1e-6);
-    let loss = host(linear_cross_entropy(hidden, weight, targets, mask, None));
+    let loss = host(linear_cross_entropy(hidden, weight, targets, mask, CrossEntropy::default()));
     assert_close(&loss, &[600.0], 1e-6, 0.0);
 }
