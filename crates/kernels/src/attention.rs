@@ -2,11 +2,13 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata};
-use burn::tensor::{FloatDType, Int, IntDType, Shape, Tensor};
+use burn::tensor::{DType, FloatDType, Int, IntDType, Shape, Tensor};
 
 use crate::cache::Slot;
 use crate::ops::LlmOps;
-use crate::primitive::{cap, dims, log_sum_exp, narrow, narrowed, reshape, scale, widened};
+use crate::primitive::{
+    cap, dims, is_half, log_sum_exp, narrow, narrowed, reshape, scale, widened,
+};
 
 /// Query rows whose scores exist at a time.
 const CHUNK_ROWS: usize = 128;
@@ -265,8 +267,10 @@ pub(crate) fn reference_backward<B: Backend>(
     let keys_t = B::float_permute(k.clone(), &[0, 2, 3, 1]);
     let keys_g = B::float_permute(k, &[0, 2, 1, 3]);
     let values_t = B::float_permute(v, &[0, 2, 3, 1]);
-    let (device, dtype) = (q.device(), FloatDType::from(q.dtype()));
-    let zeros = || B::float_zeros(Shape::from([batch, kv_heads, keys, head_dim]), &device, dtype);
+    // Halves are multiplied as such, but summed and softened in f32.
+    let (device, dtype) = (q.device(), q.dtype());
+    let total = FloatDType::from(if is_half(&q) { DType::F32 } else { dtype });
+    let zeros = || B::float_zeros(Shape::from([batch, kv_heads, keys, head_dim]), &device, total);
     let (mut d_q, mut d_k, mut d_v) = (Vec::new(), zeros(), zeros());
     for rows in sizes.chunks() {
         let len = rows.len();
@@ -278,18 +282,22 @@ pub(crate) fn reference_backward<B: Backend>(
         let p = B::float_exp(B::float_sub(scores, lse));
         let g = by_group::<B>(part(&grad), sizes);
         let o = by_group::<B>(part(&out), sizes);
-        let delta = B::float_sum_dim(B::float_mul(g.clone(), o), 3);
-        let part_v = B::float_matmul(B::float_swap_dims(p.clone(), 2, 3), g.clone());
-        d_v = B::float_add(d_v, part_v);
-        let d_p = B::float_sub(B::float_matmul(g, values_t.clone()), delta);
+        let delta = B::float_mul(widened::<B>(g.clone()), widened::<B>(o));
+        let delta = B::float_sum_dim(delta, 3);
+        let p_t = narrowed::<B>(B::float_swap_dims(p.clone(), 2, 3), dtype);
+        d_v = B::float_add(d_v, widened::<B>(B::float_matmul(p_t, g.clone())));
+        let d_p = widened::<B>(B::float_matmul(g, values_t.clone()));
+        let d_p = B::float_sub(d_p, delta);
         let mut d_s = scale::<B>(B::float_mul(p, d_p), rule.scale);
         if let Some(slope) = slope {
             d_s = B::float_mul(d_s, slope);
         }
+        let d_s = narrowed::<B>(d_s, dtype);
         d_q.push(ungroup::<B>(B::float_matmul(d_s.clone(), keys_g.clone()), sizes, len));
         let part_q = by_group::<B>(part(&q), sizes);
-        d_k = B::float_add(d_k, B::float_matmul(B::float_swap_dims(d_s, 2, 3), part_q));
+        let part_k = B::float_matmul(B::float_swap_dims(d_s, 2, 3), part_q);
+        d_k = B::float_add(d_k, widened::<B>(part_k));
     }
-    let back = |x| B::float_permute(x, &[0, 2, 1, 3]);
+    let back = |x| B::float_permute(narrowed::<B>(x, dtype), &[0, 2, 1, 3]);
     (B::float_cat(d_q, 1), back(d_k), back(d_v))
 }

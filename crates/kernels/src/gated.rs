@@ -4,11 +4,11 @@ use core::f32::consts::FRAC_2_SQRT_PI;
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, Scalar};
+use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata};
 use burn::tensor::Tensor;
 
 use crate::ops::LlmOps;
-use crate::primitive::scale;
+use crate::primitive::{narrowed, scale, widened};
 
 /// The factor of `x³` in the tanh form of GELU.
 pub(crate) const GELU_CUBIC: f32 = 0.044_715;
@@ -71,6 +71,8 @@ pub(crate) fn reference<B: Backend>(
     up: FloatTensor<B>,
     activation: Activation,
 ) -> FloatTensor<B> {
+    let dtype = gate.dtype();
+    let (gate, up) = (widened::<B>(gate), widened::<B>(up));
     let bent = match activation {
         Activation::Silu => B::float_mul(gate.clone(), sigmoid::<B>(gate)),
         Activation::GeluTanh => {
@@ -78,7 +80,7 @@ pub(crate) fn reference<B: Backend>(
             B::float_mul(scale::<B>(gate, 0.5), plus::<B>(bent, 1.0))
         }
     };
-    B::float_mul(bent, up)
+    narrowed::<B>(B::float_mul(bent, up), dtype)
 }
 
 /// With `f` and its slope `f'`: `d_gate = g ⊙ up ⊙ f'(gate)`, `d_up = g ⊙ f(gate)`.
@@ -88,12 +90,14 @@ pub(crate) fn reference_backward<B: Backend>(
     up: FloatTensor<B>,
     activation: Activation,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
+    let dtype = gate.dtype();
+    let [grad, gate, up] = [grad, gate, up].map(widened::<B>);
     let (value, slope) = match activation {
         Activation::Silu => silu_and_slope::<B>(gate),
         Activation::GeluTanh => gelu_and_slope::<B>(gate),
     };
     let d_gate = B::float_mul(B::float_mul(grad.clone(), up), slope);
-    (d_gate, B::float_mul(grad, value))
+    (narrowed::<B>(d_gate, dtype), narrowed::<B>(B::float_mul(grad, value), dtype))
 }
 
 /// d silu(z) / dz = σ(z) + silu(z) · (1 − σ(z)).

@@ -47,5 +47,5 @@ pub use recorded::Recorded;
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use self_check::{Check, self_check};
-pub use shapes::length_multiple;
+pub use shapes::{in_dtype, length_multiple};
 pub use threads::on_compute_threads;

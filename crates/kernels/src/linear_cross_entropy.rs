@@ -2,10 +2,12 @@
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Scalar, TensorMetadata, get_device_settings};
-use burn::tensor::{FloatDType, IndexingUpdateOp, Int, IntDType, Shape, Slice, Tensor};
+use burn::tensor::{DType, FloatDType, IndexingUpdateOp, Int, IntDType, Shape, Slice, Tensor};
 
 use crate::ops::LlmOps;
-use crate::primitive::{cap, dims, log_sum_exp, narrow, reshape, scale};
+use crate::primitive::{
+    cap, dims, is_half, log_sum_exp, narrow, narrowed, reshape, scale, widened,
+};
 
 /// Logits held at once, in elements: a chunk has at most this many.
 const CHUNK_ELEMENTS: usize = 1 << 23;
@@ -115,7 +117,9 @@ impl<B: Backend> Chunk<B> {
         let len = rows.len();
         let hidden = narrow::<B>(inputs.hidden.clone(), 2, 0, rows.clone());
         let logits = B::float_matmul(hidden.clone(), B::float_transpose(inputs.weight.clone()));
-        let (logits, slope) = cap::<B>(logits, inputs.rule.softcap.map(|it| it as f32));
+        // Sums over a vocabulary of halves would be too coarse.
+        let (logits, slope) =
+            cap::<B>(widened::<B>(logits), inputs.rule.softcap.map(|it| it as f32));
         let targets = B::int_slice(inputs.targets.clone(), &[Slice::from(rows)]);
         let targets = B::int_reshape(targets, Shape::from([len, 1]));
         let lse = log_sum_exp::<B>(logits.clone(), 1);
@@ -170,7 +174,7 @@ impl<B: Backend> Chunk<B> {
             Some(slope) => B::float_mul(grad, slope),
             None => grad,
         };
-        (grad, self.hidden)
+        (narrowed::<B>(grad, self.hidden.dtype()), self.hidden)
     }
 }
 
@@ -184,7 +188,7 @@ pub(crate) fn reference<B: Backend>(inputs: &Inputs<B>, mask: FloatTensor<B>) ->
     let ([n, _], [vocab, _]) = (dims::<2>(&inputs.hidden), dims::<2>(&inputs.weight));
     let losses = chunks(n, vocab).map(|rows| Chunk::<B>::new(inputs, rows).losses(inputs.rule));
     let losses = reshape::<B, 1>(B::float_cat(losses.collect(), 0), [n]);
-    B::float_sum(B::float_mul(losses, mask))
+    B::float_sum(B::float_mul(losses, widened::<B>(mask)))
 }
 
 /// Gradients of `Σ coefficientᵢ · lossᵢ`, and the sum itself.
@@ -195,7 +199,9 @@ fn weighted_grad<B: Backend>(
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let ([n, _], [vocab, width]) = (dims::<2>(&inputs.hidden), dims::<2>(&inputs.weight));
     let device = inputs.hidden.device();
-    let dtype = FloatDType::from(inputs.hidden.dtype());
+    let half = is_half(&inputs.hidden);
+    let dtype = FloatDType::from(if half { DType::F32 } else { inputs.hidden.dtype() });
+    let coefficient = widened::<B>(coefficient);
     let mut total = B::float_zeros(Shape::from([1]), &device, dtype);
     let shape = if train_weight { [vocab, width] } else { [1, 1] };
     let mut d_weight = B::float_zeros(Shape::from(shape), &device, dtype);
@@ -210,10 +216,11 @@ fn weighted_grad<B: Backend>(
         let (d_logits, hidden) = chunk.d_logits(factor, inputs.rule);
         if train_weight {
             let part = B::float_matmul(B::float_transpose(d_logits.clone()), hidden);
-            d_weight = B::float_add(d_weight, part);
+            d_weight = B::float_add(d_weight, widened::<B>(part));
         }
         d_hidden.push(B::float_matmul(d_logits, inputs.weight.clone()));
     }
+    let d_weight = narrowed::<B>(d_weight, inputs.weight.dtype());
     (total, B::float_cat(d_hidden, 0), d_weight)
 }
 

@@ -10,7 +10,8 @@ use crate::primitive::{dims, narrowed, reshape, scale, widened};
 /// `x / sqrt(mean(x²) + eps) ⊙ gamma` over the last dimension.
 ///
 /// Zhang & Sennrich 2019 (arXiv:1910.07467), eq. 4, with `eps` inside the root as in Llama.
-/// `x [.., hidden]`, `gamma [hidden]`; halves are normalised in f32. The backward pass keeps `x` and recomputes the statistic.
+/// `x [.., hidden]`, `gamma [hidden]`; halves are normalised in f32. The
+/// backward pass keeps `x` and recomputes the statistic.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, eps: f64) -> Tensor<D> {
     let shape = x.dims();
     let hidden = shape[D - 1];
@@ -48,6 +49,8 @@ pub(crate) fn reference_backward<B: Backend>(
     eps: f32,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let [_, hidden] = dims::<2>(&x);
+    let (dtype, gain_dtype) = (x.dtype(), gamma.dtype());
+    let [grad, x, gamma] = [grad, x, gamma].map(widened::<B>);
     let inv = inverse_rms::<B>(x.clone(), eps);
     let normed = B::float_mul(x, inv.clone());
     let d_gamma = B::float_sum_dim(B::float_mul(grad.clone(), normed.clone()), 0);
@@ -55,5 +58,6 @@ pub(crate) fn reference_backward<B: Backend>(
     let dot = B::float_sum_dim(B::float_mul(weighted.clone(), normed.clone()), 1);
     let along = B::float_mul(normed, scale::<B>(dot, 1.0 / hidden as f32));
     let d_x = B::float_mul(B::float_sub(weighted, along), inv);
-    (d_x, reshape::<B, 1>(d_gamma, [hidden]))
+    let d_gamma = narrowed::<B>(reshape::<B, 1>(d_gamma, [hidden]), gain_dtype);
+    (narrowed::<B>(d_x, dtype), d_gamma)
 }

@@ -1,6 +1,6 @@
-//! Shapes that suit a device.
+//! Shapes that suit a device, and tensors in the number format that is computed in.
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 /// Step of lengths on a device that compiles its kernels while the program runs.
 const COMPILED_STEP: usize = 64;
@@ -12,6 +12,13 @@ const COMPILED_STEP: usize = 64;
 /// nothing but work.
 pub fn length_multiple(device: &Device) -> usize {
     if compiles_kernels(device) { COMPILED_STEP } else { 1 }
+}
+
+/// `x` in the number format `dtype`: itself, or a cast through which gradients flow back in its own.
+///
+/// What is trained in f32 goes through it where products are of halves.
+pub fn in_dtype<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if x.dtype() == dtype { x } else { x.cast(FloatDType::from(dtype)) }
 }
 
 #[cfg(feature = "cube")]

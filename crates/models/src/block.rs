@@ -34,7 +34,7 @@ impl Norm {
 
     /// Normalises `x [.., hidden]` over its last dimension.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let gain = self.weight.val();
+        let gain = kernels::in_dtype(self.weight.val(), x.dtype());
         match self.kind {
             NormKind::Rms => kernels::rms_norm(x, gain, self.eps),
             NormKind::RmsPlusOne => kernels::rms_norm(x, gain + 1.0, self.eps),

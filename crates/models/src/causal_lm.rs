@@ -39,7 +39,8 @@ pub trait CausalLm: Module + ModuleDisplay {
 
     /// Hidden states to scores of every token of the vocabulary: `[.., hidden]` to `[.., vocab]`.
     fn read_out<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        let logits = kernels::linear(scaled(hidden, self.logit_scale()), self.head());
+        let head = kernels::in_dtype(self.head(), hidden.dtype());
+        let logits = kernels::linear(scaled(hidden, self.logit_scale()), head);
         match self.logit_cap() {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
@@ -68,11 +69,12 @@ pub trait CausalLm: Module + ModuleDisplay {
         let targets = tokens.targets();
         let mask = mask.slice([0..batch, 1..seq]);
         let hidden = scaled(self.hidden_but_last(tokens), self.logit_scale());
+        let head = kernels::in_dtype(self.head(), hidden.dtype());
         let [_, _, width] = hidden.dims();
         let n = batch * (seq - 1);
         kernels::linear_cross_entropy(
             hidden.reshape([n, width]),
-            self.head(),
+            head,
             targets.reshape([n]),
             mask.reshape([n]),
             CrossEntropy {
@@ -90,8 +92,9 @@ pub trait CausalLm: Module + ModuleDisplay {
         let hidden = scaled(self.hidden_but_last(tokens), self.logit_scale());
         let [_, _, width] = hidden.dims();
         let n = batch * (seq - 1);
+        let head = kernels::in_dtype(self.head(), hidden.dtype());
         let (hidden, targets) = (hidden.reshape([n, width]), targets.reshape([n]));
-        let logps = kernels::token_logps(hidden, self.head(), targets, self.logit_cap());
+        let logps = kernels::token_logps(hidden, head, targets, self.logit_cap());
         logps.reshape([batch, seq - 1])
     }
 }

@@ -78,7 +78,7 @@ impl SequenceClassifier {
 
     /// Scores of every label at every token: `[batch, seq, n_labels]`.
     pub fn token_scores(&self, tokens: Tokens) -> Tensor<3> {
-        kernels::linear(self.decoder.hidden(tokens), self.score.val())
+        self.read(self.decoder.hidden(tokens))
     }
 
     /// Scores of every label for every row, read at its last token that is no padding (segment 0):
@@ -95,7 +95,12 @@ impl SequenceClassifier {
         let last = (real * numbers(seq).reshape([1, seq])).argmax(1).reshape([batch]);
         let places = numbers(batch) * seq as i64 + last.cast(IntDType::I32);
         let last = hidden.reshape([batch * seq, width]).select(0, places);
-        kernels::linear(last, self.score.val())
+        self.read(last)
+    }
+
+    fn read<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        let score = kernels::in_dtype(self.score.val(), hidden.dtype());
+        kernels::linear(hidden, score)
     }
 
     /// Every weight as a Hugging Face folder holds it, adapters merged.

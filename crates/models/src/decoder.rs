@@ -1,11 +1,12 @@
 //! The decoder: embeddings, blocks, norm and head, laid out as in a Hugging Face checkpoint.
 
 mod cached;
+mod precision;
 
 use std::convert::Infallible;
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rekindle_kernels::{self as kernels, RopeTable};
 use rekindle_peft_core::adapter::lora::Lora;
 use rekindle_peft_core::{Adapter, LoraConfig, PeftError, Projection};
@@ -66,12 +67,16 @@ pub struct Decoder {
     recompute: Recompute,
     #[module(skip)]
     neftune_noise_alpha: Option<f64>,
+    /// Format of activations, where it is not that of the weights.
+    #[module(skip)]
+    compute: Option<DType>,
 }
 
 impl Decoder {
     /// A decoder from its parts.
     pub fn new(model: Backbone, lm_head: Option<Projection>, arch: Arch) -> Self {
-        Self { model, lm_head, arch, recompute: Recompute::default(), neftune_noise_alpha: None }
+        let (recompute, neftune_noise_alpha, compute) = (Recompute::default(), None, None);
+        Self { model, lm_head, arch, recompute, neftune_noise_alpha, compute }
     }
 
     /// The same decoder with some blocks run again in the backward pass instead of kept.
@@ -93,15 +98,6 @@ impl Decoder {
     /// The architecture's numbers.
     pub fn arch(&self) -> &Arch {
         &self.arch
-    }
-
-    /// The decoder with every weight in another number format, adapters included.
-    ///
-    /// Activations and the cache take the weights' format; norms, attention weights and
-    /// probabilities are computed in f32.
-    #[must_use]
-    pub fn cast(self, dtype: FloatDType) -> Self {
-        self.map(&mut Cast(dtype))
     }
 
     /// The device that its weights are on.
@@ -149,13 +145,16 @@ impl Decoder {
     /// The residual stream before the first block; `positions` as [`Decoder::position_ids`] makes
     /// them.
     fn embedded(&self, ids: Tensor<2, Int>, positions: Option<Tensor<2, Int>>) -> Tensor<3> {
-        let x = self.model.embed_tokens.forward(ids);
+        let dtype = self.compute_dtype();
+        let x = kernels::in_dtype(self.model.embed_tokens.forward(ids), dtype);
         let x = match self.arch.scales.embeddings {
             1.0 => x,
             scale => x * scale,
         };
         match (&self.model.positions, positions) {
-            (Some(table), Some(positions)) => x + table.forward(positions),
+            (Some(table), Some(positions)) => {
+                x + kernels::in_dtype(table.forward(positions), dtype)
+            }
             _ => x,
         }
     }
@@ -339,15 +338,6 @@ pub enum MergedTensor {
     Vector(Tensor<1>),
     /// A linear map or the embeddings.
     Matrix(Tensor<2>),
-}
-
-/// Casts every parameter.
-struct Cast(FloatDType);
-
-impl ModuleMapper for Cast {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|it| it.cast(self.0))
-    }
 }
 
 /// Whether positions are 0, 1, 2..

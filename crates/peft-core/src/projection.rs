@@ -42,7 +42,10 @@ impl Projection {
             None => self.base.linear(x),
         };
         match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
+            Some(bias) => {
+                let bias = kernels::in_dtype(bias.val(), y.dtype());
+                y + bias.unsqueeze()
+            }
             None => y,
         }
     }
@@ -56,7 +59,9 @@ impl Projection {
         };
         if let Some(bias) = self.bias.as_ref().filter(|bias| bias.is_require_grad()) {
             let [_, _, d_out] = grad.dims();
-            total = total + kernels::pull(bias.val(), grad.sum_dim(0).sum_dim(1).reshape([d_out]));
+            let sum = grad.sum_dim(0).sum_dim(1).reshape([d_out]);
+            let bias = kernels::in_dtype(bias.val(), sum.dtype());
+            total = total + kernels::pull(bias, sum);
         }
         total
     }

@@ -35,7 +35,10 @@ impl BaseWeight {
     /// `x · Wᵀ` for `x [batch, seq, d_in]`: `[batch, seq, d_out]`.
     pub fn linear(&self, x: Tensor<3>) -> Tensor<3> {
         match self {
-            Self::Dense(weight) => kernels::linear(x, weight.val()),
+            Self::Dense(weight) => {
+                let weight = kernels::in_dtype(weight.val(), x.dtype());
+                kernels::linear(x, weight)
+            }
         }
     }
 
@@ -49,7 +52,10 @@ impl BaseWeight {
     /// `[1]` with the gradients of `Σ grad ⊙ linear(x)`, whose product is not made.
     pub fn linear_pull(&self, x: Tensor<3>, grad: Tensor<3>) -> Tensor<1> {
         match self {
-            Self::Dense(weight) => kernels::linear_pull(x, weight.val(), grad),
+            Self::Dense(weight) => {
+                let weight = kernels::in_dtype(weight.val(), x.dtype());
+                kernels::linear_pull(x, weight, grad)
+            }
         }
     }
 

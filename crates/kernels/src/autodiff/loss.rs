@@ -1,15 +1,15 @@
 //! Backward passes of the projected cross-entropy and of the token log-probabilities.
 
-use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, TensorMetadata};
 
 use super::is_tracked;
 use crate::linear_cross_entropy::CrossEntropy;
 use crate::ops::LlmOps;
-use crate::primitive::reshape;
+use crate::primitive::{narrowed, reshape};
 
 #[derive(Debug)]
 struct LinearCrossEntropy;
@@ -23,9 +23,11 @@ impl<B: LlmOps> Backward<B, 2> for LinearCrossEntropy {
         let (d_hidden, d_weight) = ops.state;
         let [node_hidden, node_weight] = ops.parents;
         if let Some(node) = node_hidden {
-            grads.register::<B>(node.id, B::float_mul(d_hidden, grad.clone()));
+            let grad = narrowed::<B>(grad.clone(), d_hidden.dtype());
+            grads.register::<B>(node.id, B::float_mul(d_hidden, grad));
         }
         if let Some(node) = node_weight {
+            let grad = narrowed::<B>(grad, d_weight.dtype());
             grads.register::<B>(node.id, B::float_mul(d_weight, grad));
         }
     }

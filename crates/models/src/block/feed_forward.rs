@@ -1,7 +1,7 @@
 //! Feed-forward layers: one for all tokens, or experts of which each token is sent to a few.
 
 use burn::module::{Module, Param};
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 use rekindle_kernels::{self as kernels, Activation};
 use rekindle_peft_core::Projection;
 
@@ -114,7 +114,9 @@ impl ExpertLayer {
         let [batch, seq, hidden] = x.dims();
         let n = batch * seq;
         let x = x.reshape([n, hidden]);
-        let scores = activation::softmax(kernels::linear(x.clone(), self.router()), 1);
+        let router = kernels::in_dtype(self.router(), x.dtype());
+        let scores = kernels::in_dtype(kernels::linear(x.clone(), router), DType::F32);
+        let scores = activation::softmax(scores, 1);
         let chosen = self.chosen(&scores);
         let device = x.device().inner();
         let count = self.numbers.count;
@@ -127,6 +129,7 @@ impl ExpertLayer {
         if self.numbers.normalised {
             weights = weights.clone() / weights.sum_dim(1);
         }
+        let weights = kernels::in_dtype(weights, x.dtype());
         let mut y = x.zeros_like();
         for (index, expert) in self.experts.iter().enumerate() {
             let tokens: Vec<i32> = (0..n)

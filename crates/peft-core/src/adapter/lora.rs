@@ -1,7 +1,7 @@
 //! Low-rank adaptation of a linear map.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use rekindle_kernels as kernels;
 use rekindle_quant::BaseWeight;
 use serde::{Deserialize, Serialize};
@@ -135,10 +135,7 @@ impl Lora {
 
     /// `A` and `B` in the format that is computed in, which may be coarser than their own.
     fn factors(&self, dtype: DType) -> (Tensor<2>, Tensor<2>) {
-        let cast = |factor: Tensor<2>| match factor.dtype() == dtype {
-            true => factor,
-            false => factor.cast(FloatDType::from(dtype)),
-        };
+        let cast = |factor| kernels::in_dtype(factor, dtype);
         (cast(self.a.val()), cast(self.b.val()))
     }
 
@@ -154,9 +151,10 @@ impl Lora {
         kernels::linear(low, b).mul_scalar(self.scale)
     }
 
-    /// `s · B · A`: `[d_out, d_in]`.
+    /// `s · B · A` in f32: `[d_out, d_in]`.
     fn delta(&self) -> Tensor<2> {
-        self.b.val().matmul(self.a.val()).mul_scalar(self.scale)
+        let [a, b] = [&self.a, &self.b].map(|it| kernels::in_dtype(it.val(), DType::F32));
+        b.matmul(a).mul_scalar(self.scale)
     }
 }
 
@@ -178,7 +176,8 @@ impl AdapterMath for Lora {
     }
 
     fn merge(&self, weight: Tensor<2>) -> Tensor<2> {
-        weight + self.delta()
+        let dtype = weight.dtype();
+        kernels::in_dtype(kernels::in_dtype(weight, DType::F32) + self.delta(), dtype)
     }
 
     fn tensors(&self) -> Vec<(PeftName, Tensor<2>)> {
