@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rekindle_data::{self as data, Loader, Padding, TokenBatch};
+use rekindle_data::{self as data, Loader, MicroBatch, Padding, TokenBatch};
 use rekindle_models::CausalLm;
 use rekindle_train::{Cursor, LossSum, Objective, SourceError, Step, StepSource};
 
@@ -45,11 +45,8 @@ impl<M: Module> StepSource<M, TokenBatch> for SftSource {
     fn next_step(&mut self, _policy: &M) -> Result<Option<Step<TokenBatch>>, SourceError> {
         let Some(micro) = self.loader.next() else { return Ok(None) };
         let samples = self.loader.samples();
-        let collate = |rows: Vec<usize>| {
-            let rows: Vec<_> = rows.into_iter().map(|row| &samples[row]).collect();
-            data::collate(&rows, self.padding, &self.device)
-        };
-        Ok(Some(Step { micro: micro.into_iter().map(collate).collect() }))
+        let collate = |rows: &MicroBatch| data::collate(samples, rows, self.padding, &self.device);
+        Ok(Some(Step { micro: micro.iter().map(collate).collect() }))
     }
 
     fn cursor(&self) -> Cursor {
