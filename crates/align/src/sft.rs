@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rekindle_data::{self as data, Loader, Padding, TokenBatch};
-use rekindle_models::{CausalLm, Tokens};
+use rekindle_data::{self as data, Loader, MicroBatch, Padding, TokenBatch};
+use rekindle_models::{CausalLm, Smoothing, Tokens};
 use rekindle_train::{Cursor, LossSum, Objective, SourceError, Step, StepSource};
 
 /// L = −Σ log π(tokenᵢ | tokens before it), over the target tokens.
@@ -11,7 +11,10 @@ use rekindle_train::{Cursor, LossSum, Objective, SourceError, Step, StepSource};
 /// Unit: one target token. The loop's division by units makes it the mean over the tokens of a
 /// step, not a mean of per-row means.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sft;
+pub struct Sft {
+    /// What is added to the plain cross-entropy.
+    pub smoothing: Smoothing,
+}
 
 impl<M: CausalLm> Objective<M> for Sft {
     type Batch = TokenBatch;
@@ -21,11 +24,18 @@ impl<M: CausalLm> Objective<M> for Sft {
     }
 
     fn loss(&self, policy: &M, batch: &TokenBatch) -> LossSum {
-        let TokenBatch { input_ids, segment, loss_mask, .. } = batch.clone();
-        LossSum {
-            total: policy.nll_sum(Tokens::new(input_ids, segment), loss_mask),
-            metrics: Vec::new(),
-        }
+        let total =
+            policy.loss_sum(tokens(batch.clone()), batch.loss_mask.clone(), self.smoothing);
+        LossSum { total, metrics: Vec::new() }
+    }
+}
+
+/// A batch as the model takes it.
+fn tokens(batch: TokenBatch) -> Tokens {
+    let tokens = Tokens::new(batch.input_ids, batch.segment).at(batch.positions);
+    match batch.noise {
+        Some(seed) => tokens.with_noise(seed),
+        None => tokens,
     }
 }
 
@@ -42,17 +52,43 @@ impl SftSource {
     pub fn new(loader: Loader, padding: Padding, device: Device) -> Self {
         Self { loader, padding, device }
     }
+
+    /// The batch of `rows` in epoch `epoch`; what is random in it depends on the seed, the epoch
+    /// and the rows alone.
+    fn collate(&self, rows: &MicroBatch, epoch: u64) -> TokenBatch {
+        let batch = data::collate(self.loader.samples(), rows, self.padding, &self.device);
+        TokenBatch { noise: Some(self.loader.noise(epoch, rows)), ..batch }
+    }
 }
 
 impl<M: Module> StepSource<M, TokenBatch> for SftSource {
     fn next_step(&mut self, _policy: &M) -> Result<Option<Step<TokenBatch>>, SourceError> {
+        let epoch = self.loader.cursor().epoch;
         let Some(micro) = self.loader.next() else { return Ok(None) };
-        let samples = self.loader.samples();
-        let collate = |rows: Vec<usize>| {
-            let rows: Vec<_> = rows.into_iter().map(|row| &samples[row]).collect();
-            data::collate(&rows, self.padding, &self.device)
+        Ok(Some(Step { micro: micro.iter().map(|rows| self.collate(rows, epoch)).collect() }))
+    }
+
+    /// Halves of the rows, or of the samples where they share one row.
+    fn halve(&self, batch: &TokenBatch) -> Option<[TokenBatch; 2]> {
+        let rows = &batch.sample_ids;
+        let [first, second] = match rows.as_slice() {
+            [one] if one.len() > 1 => {
+                let (first, second) = one.split_at(one.len() / 2);
+                [vec![first.to_vec()], vec![second.to_vec()]]
+            }
+            [_] | [] => return None,
+            rows => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                [first.to_vec(), second.to_vec()]
+            }
         };
-        Ok(Some(Step { micro: micro.into_iter().map(collate).collect() }))
+        // Dropout cannot be as in the whole batch; each half has a seed of its own.
+        let half = |rows: MicroBatch| {
+            let noise = batch.noise.map(|seed| seed.wrapping_add(rows[0][0] as u64 + 1));
+            let half = data::collate(self.loader.samples(), &rows, self.padding, &self.device);
+            TokenBatch { noise, ..half }
+        };
+        Some([half(first), half(second)])
     }
 
     fn cursor(&self) -> Cursor {

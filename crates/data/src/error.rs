@@ -225,10 +225,10 @@ pub enum RowError {
     /// No token of the row is trained on.
     #[error("no token of the row is a target; wanted an assistant turn or a completion with text")]
     NoTarget,
-    /// Cutting the row to its longest length took away all that was to be trained on.
+    /// Cutting or splitting the row to its longest length left nothing to be trained on.
     #[error(
-        "the first {max_tokens} of {tokens} tokens hold no target; raise `max_tokens` or shorten \
-         the prompt"
+        "of {tokens} tokens, cut at {max_tokens}, those that are left hold no target; raise \
+         `max_tokens` or shorten the prompt"
     )]
     TargetCutAway {
         /// Length before the cut, in tokens.

@@ -2,7 +2,8 @@
 //!
 //! A row of a file becomes a [`Record`] ([`read()`]), the record a [`Sample`] of token ids and a
 //! mask of what is trained on ([`Renderer`]), and samples become a [`TokenBatch`] on a device
-//! ([`collate()`]), in the order that a [`Loader`] draws from a seed. Each hop is one function.
+//! ([`collate()`]), in the order that a [`Loader`] draws from a seed and in the rows that it makes
+//! of them ([`pack()`]). Each hop is one function.
 //!
 //! The crate knows no model and no loss, and no tensor before `collate`. It prints nothing, reads
 //! no environment and fetches nothing: a fault of one row is a [`RowError`] with its place, a
@@ -17,6 +18,7 @@ pub mod template;
 pub mod render;
 pub mod split;
 mod order;
+pub mod pack;
 pub mod loader;
 pub mod collate;
 pub mod preview;
@@ -27,13 +29,17 @@ pub use jiff::civil::DateTime;
 
 pub use collate::{Padding, TokenBatch, collate};
 pub use error::{DataError, NameList, ReasonCounts, Reject, RowError};
-pub use loader::{Cursor, Loader, LoaderError};
+pub use loader::{Cursor, Layout, Loader, LoaderError, LoaderOptions, MicroBatch, Order};
+pub use pack::pack;
 pub use preview::{Style, preview};
 pub use read::{
     Conversation, Format, Located, ReadOptions, ReadReport, UnknownFormatName, conversations, read,
 };
 pub use record::{Message, Record, Role};
-pub use render::{RenderReport, Renderer, Sample, TooLong};
+pub use render::{
+    LengthReport, LongRow, Pieces, RenderReport, Renderer, RowSample, Sample, TooLong,
+    UnknownTooLongName,
+};
 pub use split::{Validation, split};
 pub use template::{ChatTemplate, Rendered, TemplateError};
 pub use tokenizer::{

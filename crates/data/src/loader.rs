@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::order::permutation;
+use crate::order::{grouped_by_length, permutation};
+use crate::pack::pack;
 use crate::render::Sample;
 
 /// Where a loader stands: the next step starts at `row` of epoch `epoch`.
@@ -11,9 +12,67 @@ use crate::render::Sample;
 pub struct Cursor {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Rows of that epoch already given out.
+    /// Rows of that epoch already given out, as [`LoaderOptions::batch`] counts them.
     pub row: usize,
 }
+
+/// In which order an epoch visits the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// As they come.
+    Given,
+    /// In a permutation drawn for each epoch.
+    #[default]
+    Shuffled,
+    /// In a permutation drawn for each epoch, in which rows of like length stand together.
+    ///
+    /// Groups of fifty steps, or fewer so that there are four groups, are each sorted, longest
+    /// first, and the epoch begins with its longest row; as transformers' `LengthGroupedSampler`.
+    ByLength,
+}
+
+/// How samples share rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// One sample a row; the rows of a micro-batch are padded to one length.
+    #[default]
+    Padded,
+    /// All samples of a micro-batch behind each other in one row.
+    PaddingFree,
+    /// Samples are packed into rows by [`pack()`], once for all epochs; a step has `batch` such
+    /// rows.
+    Packed {
+        /// The longest row, in tokens.
+        max_tokens: usize,
+    },
+}
+
+/// How a [`Loader`] makes steps of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Rows of a step: samples, or packed rows under [`Layout::Packed`].
+    pub batch: usize,
+    /// Rows of one forward pass, counted as in `batch`.
+    pub micro: usize,
+    /// Seed of the order.
+    pub seed: u64,
+    /// How often the data are gone through; `None`: without end.
+    pub epochs: Option<u64>,
+    /// The order of the rows.
+    pub order: Order,
+    /// How samples share rows.
+    pub layout: Layout,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        let (order, layout) = (Order::default(), Layout::default());
+        Self { batch: 1, micro: 1, seed: 0, epochs: None, order, layout }
+    }
+}
+
+/// The rows of one forward pass, each a list of indices of the samples in it.
+pub type MicroBatch = Vec<Vec<usize>>;
 
 /// A number that a loader cannot work with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +85,19 @@ pub enum LoaderError {
     Zero {
         /// Which size.
         name: &'static str,
+    },
+    /// A sample fits into no packed row.
+    #[error(
+        "sample {index} has {tokens} tokens, wanted at most the {max_tokens} of a packed row; cut \
+         or drop it before packing"
+    )]
+    LongSample {
+        /// The sample, from 0.
+        index: usize,
+        /// Its length, in tokens.
+        tokens: usize,
+        /// The longest row, in tokens.
+        max_tokens: usize,
     },
     /// The cursor is not one that this loader can have given.
     #[error(
@@ -48,16 +120,15 @@ pub enum LoaderError {
 
 /// Samples in a seeded order, cut into steps and steps into micro-batches.
 ///
-/// Epoch *e* visits every sample once, in the permutation that ChaCha8 draws from (seed, *e*).
-/// A step never crosses an epoch; the last step of an epoch may be short and is kept.
+/// Epoch *e* visits every sample once, in an order that ChaCha8 draws from (seed, *e*). A step
+/// never crosses an epoch; the last step of an epoch may be short and is kept. Every epoch has
+/// the same number of steps.
 #[derive(Debug, Clone)]
 pub struct Loader {
     samples: Vec<Sample>,
-    batch: usize,
-    micro: usize,
-    seed: u64,
-    epochs: Option<u64>,
-    shuffle: bool,
+    options: LoaderOptions,
+    /// The samples of each packed row; none where a row is a sample.
+    packed: Option<Vec<Vec<usize>>>,
     cursor: Cursor,
     order: Vec<usize>,
 }
@@ -65,30 +136,23 @@ pub struct Loader {
 impl Loader {
     /// A loader at the start of its first epoch.
     ///
-    /// `batch` is rows per step, `micro` rows per forward pass, `epochs` how often the data are
-    /// gone through (`None`: without end). Without `shuffle` the order is that of `samples`.
-    ///
     /// # Errors
-    /// [`LoaderError`] if there are no samples or a size is 0.
-    pub fn new(
-        samples: Vec<Sample>,
-        batch: usize,
-        micro: usize,
-        seed: u64,
-        epochs: Option<u64>,
-        shuffle: bool,
-    ) -> Result<Self, LoaderError> {
+    /// [`LoaderError`] if there are no samples, a size is 0 or a sample fits into no packed row.
+    pub fn new(samples: Vec<Sample>, options: LoaderOptions) -> Result<Self, LoaderError> {
         if samples.is_empty() {
             return Err(LoaderError::NoSamples);
         }
-        for (name, size) in [("batch", batch), ("micro", micro)] {
+        for (name, size) in [("batch", options.batch), ("micro", options.micro)] {
             if size == 0 {
                 return Err(LoaderError::Zero { name });
             }
         }
+        let packed = match options.layout {
+            Layout::Packed { max_tokens } => Some(pack(&lengths(&samples), max_tokens)?),
+            Layout::Padded | Layout::PaddingFree => None,
+        };
         let cursor = Cursor::default();
-        let mut loader =
-            Self { samples, batch, micro, seed, epochs, shuffle, cursor, order: Vec::new() };
+        let mut loader = Self { samples, options, packed, cursor, order: Vec::new() };
         loader.order = loader.order_of(0);
         Ok(loader)
     }
@@ -99,10 +163,31 @@ impl Loader {
         &self.samples
     }
 
+    /// A seed for what is random in training on `rows` in an epoch: of the loader's seed, the epoch
+    /// and the samples' indices alone, whatever step or micro-batch they are in.
+    #[must_use]
+    pub fn noise(&self, epoch: u64, rows: &[Vec<usize>]) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.options.seed, epoch] {
+            hasher.update(&part.to_le_bytes());
+        }
+        for sample in rows.iter().flatten() {
+            hasher.update(&(*sample as u64).to_le_bytes());
+        }
+        let hash = *hasher.finalize().as_bytes();
+        u64::from_le_bytes(*hash.first_chunk().expect("a blake3 hash has 32 bytes"))
+    }
+
+    /// Rows in one epoch, as [`LoaderOptions::batch`] counts them.
+    #[must_use]
+    pub fn rows_per_epoch(&self) -> usize {
+        self.packed.as_ref().map_or(self.samples.len(), Vec::len)
+    }
+
     /// Steps in one epoch, a short last one included.
     #[must_use]
     pub fn steps_per_epoch(&self) -> usize {
-        self.samples.len().div_ceil(self.batch)
+        self.rows_per_epoch().div_ceil(self.options.batch)
     }
 
     /// Where the next step starts.
@@ -116,19 +201,16 @@ impl Loader {
     /// # Errors
     /// [`LoaderError::Cursor`] if no step starts there.
     pub fn seek(&mut self, cursor: Cursor) -> Result<(), LoaderError> {
-        let rows = self.samples.len();
-        let at_end = self.epochs.is_some_and(|last| cursor.epoch == last && cursor.row == 0);
-        let inside = cursor.row.is_multiple_of(self.batch)
+        let rows = self.rows_per_epoch();
+        let LoaderOptions { batch, epochs, .. } = self.options;
+        let at_end = epochs.is_some_and(|last| cursor.epoch == last && cursor.row == 0);
+        let inside = cursor.row.is_multiple_of(batch)
             && cursor.row < rows
-            && self.epochs.is_none_or(|last| cursor.epoch < last);
+            && epochs.is_none_or(|last| cursor.epoch < last);
         if !inside && !at_end {
-            return Err(LoaderError::Cursor {
-                epoch: cursor.epoch,
-                row: cursor.row,
-                batch: self.batch,
-                rows,
-                epochs: self.epochs.map_or_else(|| "any".into(), |last| last.to_string()),
-            });
+            let epochs = epochs.map_or_else(|| "any".into(), |last| last.to_string());
+            let Cursor { epoch, row } = cursor;
+            return Err(LoaderError::Cursor { epoch, row, batch, rows, epochs });
         }
         if cursor.epoch != self.cursor.epoch {
             self.order = self.order_of(cursor.epoch);
@@ -138,26 +220,48 @@ impl Loader {
     }
 
     fn order_of(&self, epoch: u64) -> Vec<usize> {
-        if self.shuffle {
-            permutation(self.samples.len(), self.seed, epoch)
-        } else {
-            (0..self.samples.len()).collect()
+        let LoaderOptions { batch, seed, order, .. } = self.options;
+        let rows = self.rows_per_epoch();
+        match order {
+            Order::Given => (0..rows).collect(),
+            Order::Shuffled => permutation(rows, seed, epoch),
+            Order::ByLength => {
+                let lengths = lengths(&self.samples);
+                let lengths = match &self.packed {
+                    None => lengths,
+                    Some(packed) => packed
+                        .iter()
+                        .map(|row| row.iter().map(|&index| lengths[index]).sum())
+                        .collect(),
+                };
+                grouped_by_length(permutation(rows, seed, epoch), &lengths, batch)
+            }
+        }
+    }
+
+    /// The rows of one forward pass.
+    fn micro_batch(&self, rows: &[usize]) -> MicroBatch {
+        match (&self.packed, self.options.layout) {
+            (Some(packed), _) => rows.iter().map(|&row| packed[row].clone()).collect(),
+            (None, Layout::PaddingFree) => vec![rows.to_vec()],
+            (None, _) => rows.iter().map(|&row| vec![row]).collect(),
         }
     }
 }
 
 impl Iterator for Loader {
-    type Item = Vec<Vec<usize>>;
+    type Item = Vec<MicroBatch>;
 
-    /// The next step: its micro-batches, each a list of sample indices.
+    /// The next step: its micro-batches, as [`crate::collate()`] takes them.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.epochs.is_some_and(|last| self.cursor.epoch >= last) {
+        let LoaderOptions { batch, micro, epochs, .. } = self.options;
+        if epochs.is_some_and(|last| self.cursor.epoch >= last) {
             return None;
         }
-        let rows = self.samples.len();
-        let end = self.cursor.row.saturating_add(self.batch).min(rows);
-        let step = self.order[self.cursor.row..end].chunks(self.micro).map(<[usize]>::to_vec);
-        let step = step.collect();
+        let rows = self.rows_per_epoch();
+        let end = self.cursor.row.saturating_add(batch).min(rows);
+        let step = self.order[self.cursor.row..end].chunks(micro);
+        let step = step.map(|rows| self.micro_batch(rows)).collect();
         if end == rows {
             self.cursor = Cursor { epoch: self.cursor.epoch + 1, row: 0 };
             self.order = self.order_of(self.cursor.epoch);
@@ -168,70 +272,9 @@ impl Iterator for Loader {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn loader(n: usize, batch: usize, micro: usize, epochs: Option<u64>) -> Loader {
-        let sample = Sample { tokens: vec![1, 2], target: vec![false, true], truncated: false };
-        Loader::new(vec![sample; n], batch, micro, 5, epochs, true).unwrap()
-    }
-
-    proptest! {
-        #[test]
-        fn seeking_equals_running_on(
-            n in 1usize..40, batch in 1usize..9, micro in 1usize..9, steps in 0usize..60,
-        ) {
-            let mut straight = loader(n, batch, micro, None);
-            for _ in 0..steps {
-                straight.next();
-            }
-            let mut sought = loader(n, batch, micro, None);
-            sought.seek(straight.cursor()).unwrap();
-            for _ in 0..20 {
-                prop_assert_eq!(straight.next(), sought.next());
-                prop_assert_eq!(straight.cursor(), sought.cursor());
-            }
-        }
-
-        #[test]
-        fn an_epoch_gives_every_sample_once(
-            n in 1usize..60, batch in 1usize..9, micro in 1usize..9,
-        ) {
-            let one = loader(n, batch, micro, Some(1));
-            prop_assert_eq!(one.clone().count(), one.steps_per_epoch());
-            let mut seen: Vec<usize> = one.flatten().flatten().collect();
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..n).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn a_short_last_step_is_kept_and_cut_into_micro_batches() {
-        let mut loader = loader(5, 4, 3, Some(1));
-        let sizes = |step: Vec<Vec<usize>>| step.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(sizes(loader.next().unwrap()), [3, 1]);
-        assert_eq!(sizes(loader.next().unwrap()), [1]);
-        assert_eq!(loader.next(), None);
-    }
-
-    #[test]
-    fn a_foreign_cursor_is_refused() {
-        let mut loader = loader(10, 4, 2, Some(2));
-        for (epoch, row) in [(0, 3), (0, 12), (2, 4), (3, 0)] {
-            assert!(loader.seek(Cursor { epoch, row }).is_err(), "{epoch} {row}");
-        }
-        loader.seek(Cursor { epoch: 2, row: 0 }).unwrap();
-        assert_eq!(loader.next(), None);
-    }
-
-    #[test]
-    fn sizes_of_zero_and_no_samples_are_refused() {
-        let sample = Sample { tokens: vec![1, 2], target: vec![false, true], truncated: false };
-        assert!(Loader::new(vec![], 1, 1, 0, None, true).is_err());
-        assert!(Loader::new(vec![sample.clone()], 0, 1, 0, None, true).is_err());
-        assert!(Loader::new(vec![sample], 1, 0, 0, None, true).is_err());
-    }
+fn lengths(samples: &[Sample]) -> Vec<usize> {
+    samples.iter().map(|sample| sample.tokens.len()).collect()
 }
+
+#[cfg(test)]
+mod tests;

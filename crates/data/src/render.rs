@@ -1,18 +1,22 @@
 //! From a record to token ids and the mask of what is trained on.
 
 mod guard;
+mod lengths;
+mod report;
 mod spans;
 
 use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::error::{DataError, ReasonCounts, Reject, RowError};
-use crate::read::Located;
+use crate::error::RowError;
 use crate::record::{Message, Record, Role};
 use crate::template::{ChatTemplate, TemplateError};
 use crate::tokenizer::{Encoded, Specials, Tokenizer, TokenizerError};
 use guard::Guarded;
+
+pub use lengths::{Pieces, TooLong, UnknownTooLongName};
+pub use report::{LengthReport, LongRow, RenderReport, RowSample};
 
 /// One row, ready to be trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,18 +35,6 @@ impl Sample {
     pub fn n_targets(&self) -> usize {
         self.target.iter().skip(1).filter(|&&target| target).count()
     }
-}
-
-/// What becomes of a row with more than the longest length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TooLong {
-    /// It is cut at the end.
-    #[default]
-    Truncate,
-    /// It is left out, and counted.
-    Drop,
-    /// The whole work stops.
-    Error,
 }
 
 /// Turns records into samples.
@@ -69,76 +61,43 @@ pub struct Renderer {
     pub too_long: TooLong,
 }
 
-/// All rows of a file, rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RenderReport {
-    /// Row number and sample of each good row, in order.
-    pub samples: Vec<(usize, Sample)>,
-    /// The refused rows, in order. `byte` is not known here and is 0.
-    pub rejects: Vec<Reject>,
-    /// How many samples were cut.
-    pub truncated: usize,
-    /// Targets of all samples that can be predicted.
-    pub target_tokens: usize,
-    /// Tokens of all samples.
-    pub total_tokens: usize,
-}
-
 impl Renderer {
-    /// The sample of a record.
+    /// The sample of a record whose length needs at most a cut.
+    ///
+    /// # Errors
+    /// [`RowError`] if the row cannot be rendered, leaves nothing to train on, or is too long to be
+    /// one sample, which under [`TooLong::Split`] is the business of [`Renderer::pieces`].
+    pub fn render(&self, record: &Record) -> Result<Sample, RowError> {
+        let mut pieces = self.pieces(record)?;
+        let (tokens, max_tokens) = (pieces.tokens, self.max_tokens);
+        match (pieces.samples.pop(), pieces.samples.is_empty()) {
+            (Some((_, sample)), true) if !pieces.is_split() => Ok(sample),
+            _ => Err(RowError::TooLong { tokens, max_tokens }),
+        }
+    }
+
+    /// The samples of a record: one, or under [`TooLong::Split`] perhaps several.
     ///
     /// # Errors
     /// [`RowError`] if the row cannot be rendered, is too long, or leaves nothing to train on.
-    pub fn render(&self, record: &Record) -> Result<Sample, RowError> {
-        let sample = match record {
-            Record::Chat { messages, tools } => self.chat(messages, tools.as_ref())?,
+    pub fn pieces(&self, record: &Record) -> Result<Pieces, RowError> {
+        lengths::fit(self.whole(record)?, self.too_long, self.max_tokens)
+    }
+
+    /// The record's sample, however long it is.
+    fn whole(&self, record: &Record) -> Result<Sample, RowError> {
+        match record {
+            Record::Chat { messages, tools } => self.chat(messages, tools.as_ref()),
             Record::Completion { prompt, completion } => {
                 let text = format!("{prompt}{completion}");
-                self.document(&text, prompt.len()..text.len())?
+                self.document(&text, prompt.len()..text.len())
             }
             Record::Text(text) => {
                 let mut sample = self.document(text, 0..text.len())?;
                 sample.target.fill(true);
-                sample
-            }
-        };
-        self.cut(sample)
-    }
-
-    /// Renders every row and counts what was refused.
-    ///
-    /// # Errors
-    /// [`DataError::AllRowsRejected`] if no row is left, [`DataError::RowTooLong`] at the first
-    /// long row under [`TooLong::Error`], [`DataError::Template`] at the first row that shows that
-    /// the template cannot be used.
-    pub fn render_all(&self, rows: &[Located]) -> Result<RenderReport, DataError> {
-        let mut samples = Vec::with_capacity(rows.len());
-        let mut rejects = Vec::new();
-        for &Located { row, line, ref record } in rows {
-            match self.render(record) {
-                Ok(sample) => samples.push((row, sample)),
-                Err(reason @ RowError::TooLong { .. }) if self.too_long == TooLong::Error => {
-                    return Err(DataError::RowTooLong { row, line, reason: Box::new(reason) });
-                }
-                Err(RowError::UnusableTemplate(error)) => return Err(error.into()),
-                Err(reason) => rejects.push(Reject { row, line, byte: 0, reason }),
+                Ok(sample)
             }
         }
-        if let (true, Some(first)) = (samples.is_empty(), rejects.first()) {
-            return Err(DataError::AllRowsRejected {
-                rows: rows.len(),
-                counts: ReasonCounts::of(&rejects),
-                first_line: first.line,
-                first: Box::new(first.reason.clone()),
-            });
-        }
-        Ok(RenderReport {
-            truncated: samples.iter().filter(|(_, sample)| sample.truncated).count(),
-            target_tokens: samples.iter().map(|(_, sample)| sample.n_targets()).sum(),
-            total_tokens: samples.iter().map(|(_, sample)| sample.tokens.len()).sum(),
-            samples,
-            rejects,
-        })
     }
 
     /// The ids that the assistant's next turn follows: the very ids that training sees there.
@@ -165,25 +124,23 @@ impl Renderer {
         Ok(guard::encode(&self.tokenizer, &guard::clean(rendered))?.ids)
     }
 
-    /// Who speaks each token of the record's sample, for showing it; `None` where that is unknown.
+    /// Who speaks each token of the record, cut or not, for showing it; `None` where that is unknown.
     ///
     /// A completion's prompt counts as the user's, what follows as the assistant's.
     ///
     /// # Errors
-    /// As [`Renderer::render`].
+    /// As [`Renderer::render`], except for the length.
     pub fn roles(&self, record: &Record) -> Result<Vec<Option<Role>>, RowError> {
-        let sample = self.render(record)?;
-        let mut roles: Vec<Option<Role>> = match record {
+        Ok(match record {
             Record::Chat { messages, tools } => self.chat_roles(messages, tools.as_ref())?,
             Record::Completion { .. } => {
+                let sample = self.whole(record)?;
                 let first = sample.target.iter().position(|&target| target).unwrap_or(0);
                 let role = |place| if place < first { Role::User } else { Role::Assistant };
                 (0..sample.tokens.len()).map(|place| Some(role(place))).collect()
             }
-            Record::Text(_) => vec![None; sample.tokens.len()],
-        };
-        roles.truncate(sample.tokens.len());
-        Ok(roles)
+            Record::Text(_) => vec![None; self.whole(record)?.tokens.len()],
+        })
     }
 
     fn chat_roles(
@@ -235,26 +192,6 @@ impl Renderer {
             targets.push(true);
         }
         Ok(Sample { tokens, target: targets, truncated: false })
-    }
-
-    fn cut(&self, mut sample: Sample) -> Result<Sample, RowError> {
-        if sample.n_targets() == 0 {
-            return Err(RowError::NoTarget);
-        }
-        let (tokens, max_tokens) = (sample.tokens.len(), self.max_tokens);
-        if tokens <= max_tokens {
-            return Ok(sample);
-        }
-        if self.too_long != TooLong::Truncate {
-            return Err(RowError::TooLong { tokens, max_tokens });
-        }
-        sample.tokens.truncate(max_tokens);
-        sample.target.truncate(max_tokens);
-        sample.truncated = true;
-        if sample.n_targets() == 0 {
-            return Err(RowError::TargetCutAway { tokens, max_tokens });
-        }
-        Ok(sample)
     }
 }
 

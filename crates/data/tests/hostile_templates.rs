@@ -169,7 +169,7 @@ fn a_template_that_cannot_be_used_stops_the_work_and_one_that_refuses_a_row_does
         tokenizer: bytes::tokenizer(),
         template: Some(template(source).unwrap()),
         max_tokens: 64,
-        too_long: TooLong::Truncate,
+        too_long: TooLong::TruncateRight,
     };
     let start = Instant::now();
     let burn = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";

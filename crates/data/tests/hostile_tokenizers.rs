@@ -83,7 +83,7 @@ fn a_pattern_that_gives_up_is_an_error_of_its_row() {
     assert!(error.to_string().contains("retry-limit"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
     let renderer =
-        Renderer { tokenizer, template: None, max_tokens: 8, too_long: TooLong::Truncate };
+        Renderer { tokenizer, template: None, max_tokens: 8, too_long: TooLong::TruncateRight };
     let error = renderer.render(&Record::Text(text)).unwrap_err();
     assert!(matches!(error, RowError::Tokenizer { .. }), "{error}");
     // The tokenizer is as good as before.

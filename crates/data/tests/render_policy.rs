@@ -19,7 +19,7 @@ fn renderer(tokenizer: Tokenizer, source: &str) -> Renderer {
         ..SpecialTokens::default()
     };
     let template = Some(ChatTemplate::new(source, &specials).unwrap());
-    Renderer { tokenizer, template, max_tokens: 4096, too_long: TooLong::Truncate }
+    Renderer { tokenizer, template, max_tokens: 4096, too_long: TooLong::TruncateRight }
 }
 
 fn question_and_answer() -> Vec<Message> {
@@ -58,7 +58,7 @@ fn padding_without_a_padding_token_hides_no_real_end() {
     let renderer = renderer(tokenizer, "");
     let [long, short] =
         ["xyz", "x"].map(|text| renderer.render(&Record::Text(text.into())).unwrap());
-    let batch = collate(&[&long, &short], padding, &Device::flex());
+    let batch = collate(&[long, short], &[vec![0], vec![1]], padding, &Device::flex());
     let ids: Vec<i64> = batch.input_ids.into_data().iter().collect();
     let mask: Vec<f32> = batch.loss_mask.into_data().iter().collect();
     let (long, short) = (&ids[..5], &ids[5..]);

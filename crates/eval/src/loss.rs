@@ -28,15 +28,16 @@ pub fn loss<M: CausalLm>(
     device: &Device,
 ) -> Option<Loss> {
     // Rows of like length share a batch, so that little is padding; the sum does not depend on it.
-    let mut order: Vec<&Sample> = samples.iter().collect();
-    order.sort_by_key(|sample| sample.tokens.len());
+    let mut order: Vec<Vec<usize>> = (0..samples.len()).map(|index| vec![index]).collect();
+    order.sort_by_key(|row| samples[row[0]].tokens.len());
     let (mut nll, mut tokens) = (0.0, 0);
     for chunk in order.chunks(rows.max(1)) {
-        let batch = collate(chunk, padding, device);
+        let batch = collate(samples, chunk, padding, device);
         if batch.n_targets == 0 {
             continue;
         }
-        let sum = model.nll_sum(Tokens::new(batch.input_ids, batch.segment), batch.loss_mask);
+        let tokens = Tokens::new(batch.input_ids, batch.segment).at(batch.positions);
+        let sum = model.nll_sum(tokens, batch.loss_mask);
         nll += f64::from(sum.into_scalar::<f32>());
         tokens += batch.n_targets as u64;
     }

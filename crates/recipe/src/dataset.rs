@@ -1,16 +1,20 @@
 //! From the recipe's data section to samples.
 
+mod notes;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rekindle_data::{
-    self as data, Format, Located, Message, ReadOptions, Record, Reject, RenderReport, Renderer,
-    Role, RowError, Sample, TooLong, Validation,
+    self as data, Format, LengthReport, Located, Message, ReadOptions, Record, Reject,
+    RenderReport, Renderer, Role, RowError, Sample, TooLong, Validation,
 };
 use rekindle_eval::Question;
 
 use crate::error::RunError;
 use crate::recipe::{self, DataSection, OnBadRow, RowFormat};
+
+pub(crate) use notes::notes;
 
 /// The rows of a recipe, read but not yet rendered.
 #[derive(Debug)]
@@ -38,8 +42,8 @@ pub struct Dataset {
     pub target_tokens: u64,
     /// All tokens of the training samples.
     pub total_tokens: u64,
-    /// Samples that were cut.
-    pub truncated: usize,
+    /// What became of training rows for their length.
+    pub lengths: LengthReport,
     /// Rows left out while reading and rendering.
     pub rejects: Vec<(PathBuf, Reject)>,
 }
@@ -82,7 +86,7 @@ impl Rows {
     /// Renders every row; `questions` is the number of validation rows to ask.
     ///
     /// # Errors
-    /// As [`Rows::read`], for faults that only rendering finds.
+    /// As [`Rows::read`], for faults that only rendering finds; [`RunError::TooManyLongRows`].
     pub fn render(
         self,
         section: &DataSection,
@@ -91,11 +95,19 @@ impl Rows {
     ) -> Result<Dataset, RunError> {
         let mut rejects = self.rejects;
         let train = render(section, &section.train, renderer, &self.train, &mut rejects)?;
+        if train.lengths.share() > section.max_truncated {
+            return Err(RunError::TooManyLongRows {
+                path: section.train.clone(),
+                max_tokens: renderer.max_tokens,
+                max_truncated: section.max_truncated,
+                lengths: train.lengths,
+            });
+        }
         let mut validation = Vec::new();
         if !self.validation.is_empty() {
             let path = section.validation.as_ref().unwrap_or(&section.train);
             let report = render(section, path, renderer, &self.validation, &mut rejects)?;
-            validation = report.samples.into_iter().map(|(_, sample)| sample).collect();
+            validation = report.samples.into_iter().map(|it| it.sample).collect();
         }
         let questions = self
             .validation
@@ -106,8 +118,8 @@ impl Rows {
         Ok(Dataset {
             target_tokens: train.target_tokens as u64,
             total_tokens: train.total_tokens as u64,
-            truncated: train.truncated,
-            train: train.samples.into_iter().map(|(_, sample)| sample).collect(),
+            lengths: train.lengths,
+            train: train.samples.into_iter().map(|it| it.sample).collect(),
             validation,
             questions,
             rejects,
@@ -143,7 +155,9 @@ pub fn format(format: RowFormat) -> Format {
 /// The recipe's policy for long rows as the renderer's.
 pub fn too_long(policy: recipe::TooLong) -> TooLong {
     match policy {
-        recipe::TooLong::Truncate => TooLong::Truncate,
+        recipe::TooLong::TruncateRight => TooLong::TruncateRight,
+        recipe::TooLong::TruncateLeft => TooLong::TruncateLeft,
+        recipe::TooLong::Split => TooLong::Split,
         recipe::TooLong::Drop => TooLong::Drop,
         recipe::TooLong::Error => TooLong::Error,
     }

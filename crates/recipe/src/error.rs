@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rekindle_data::{DataError, Reject, RowError, TemplateError, TokenizerError};
+use rekindle_data::{DataError, LengthReport, Reject, RowError, TemplateError, TokenizerError};
 use rekindle_export::ExportError;
 use rekindle_models::ModelError;
 use rekindle_peft_core::PeftError;
@@ -47,6 +47,18 @@ pub enum RunError {
         rows: usize,
         /// The rows and why.
         rejects: Vec<Reject>,
+    },
+    /// More rows are too long than the recipe allows.
+    #[error("{path}: with `data.max_tokens = {max_tokens}`, {lengths}; wanted at most a share of {max_truncated}: raise `data.max_tokens`, or `data.max_truncated` if so many may be", path = path.display())]
+    TooManyLongRows {
+        /// The dataset.
+        path: PathBuf,
+        /// The longest length, in tokens.
+        max_tokens: usize,
+        /// The share that the recipe allows.
+        max_truncated: f64,
+        /// The rows by outcome, and the longest.
+        lengths: LengthReport,
     },
     /// A checkpoint belongs to a run with other settings.
     #[error("the run in `{path}` was started with other settings:\n{}\nstart a new run, or restore these values", differences.join("\n"), path = path.display())]
@@ -127,7 +139,10 @@ impl RunError {
             | Self::ModelPart { .. }
             | Self::Row(RowError::UnusableTemplate(_)) => 4,
             Self::Model(error) => error.exit_code(),
-            Self::BadRows { .. } | Self::DataChanged { .. } | Self::Row(_) => 3,
+            Self::BadRows { .. }
+            | Self::TooManyLongRows { .. }
+            | Self::DataChanged { .. }
+            | Self::Row(_) => 3,
             Self::NonFiniteBase { .. } => 7,
             Self::Train(error) => error.exit_code(),
             Self::Checkpoint(error) => error.exit_code(),

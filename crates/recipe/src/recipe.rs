@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
-pub use data::{DataSection, OnBadRow, RowFormat, TooLong};
+pub use data::{Batching, DataSection, OnBadRow, Packing, RowFormat, TooLong};
 pub use method::{FullMethod, LoraInit, LoraMethod, Method, TargetModules};
 pub use output::{EvalSection, ExportSection};
 pub use train::{
@@ -123,6 +123,10 @@ format = "prompt-completion"
 template = "chatml"
 max_tokens = 512
 too_long = "drop"
+max_truncated = 0.25
+packing = "none"
+batching = "padded"
+group_by_length = true
 on_bad_row = "skip"
 [method.lora]
 r = 16
@@ -166,6 +170,7 @@ merged = true
             TargetModules::Suffixes(vec!["q_proj".into(), "v_proj".into()])
         );
         assert_eq!(recipe.data.format, RowFormat::PromptCompletion);
+        assert_eq!((recipe.data.max_truncated, recipe.data.group_by_length), (0.25, true));
         assert_eq!(recipe.train.length(), Length::Steps(100));
         assert_eq!(recipe.train.schedule.warmup(), Warmup::Steps(10));
         assert_eq!(recipe.train.micro_batch_size(), 3);
@@ -178,6 +183,17 @@ merged = true
             let written = toml::to_string(&recipe).unwrap();
             assert_eq!(Recipe::parse(&written, "written.toml").unwrap(), recipe, "{written}");
         }
+    }
+
+    #[test]
+    fn truncate_is_truncate_right() {
+        let policy = |name| {
+            let text = format!("data.too_long = \"{name}\"");
+            Recipe::parse(&text, "a").unwrap().data.too_long
+        };
+        assert_eq!(policy("truncate"), policy("truncate_right"));
+        assert_eq!(policy("truncate_left"), TooLong::TruncateLeft);
+        assert_eq!(policy("split"), TooLong::Split);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use rekindle_align::{Sft, SftSource};
-use rekindle_data::{Loader, Padding};
+use rekindle_data::{Layout, Loader, LoaderOptions, Order, Padding};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
@@ -24,6 +24,7 @@ use crate::error::RunError;
 use crate::events::{Event, Status};
 use crate::model::{OpenModel, TextSide};
 use crate::plan::Plan;
+use crate::recipe::{Batching, Packing, Recipe};
 
 pub use folder::Resume;
 use folder::RunFolder;
@@ -88,7 +89,7 @@ struct Loaded {
     policy: Decoder,
     generation: Generation,
     padding: Padding,
-    /// What the user should know of the model.
+    /// What the user should know of the model and the data.
     notes: Vec<String>,
     /// The plain device, where batches and evaluations live.
     device: Device,
@@ -116,8 +117,9 @@ pub fn run(
     plan.check_model(&model.arch, length_multiple(device))?;
     let folder = RunFolder::open(plan, options)?;
     check_same(plan, &folder, &data_hash)?;
-    let loaded = load(plan, &model, rows, device, options)?;
+    let mut loaded = load(plan, &model, rows, device, options)?;
     let loader = loader(plan, &loaded.dataset)?;
+    loaded.notes.extend(dataset::notes(plan, &loaded.dataset, &loader));
     let total_steps = plan.total_steps(loader.steps_per_epoch());
     let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
@@ -252,21 +254,26 @@ pub fn samples(plan: &Plan, text: &TextSide, rows: Rows) -> Result<Dataset, RunE
     rows.render(&recipe.data, &renderer, recipe.eval.generate)
 }
 
-/// The steps that `plan` trains on, in order: its rows of `dataset`, shuffled by its seed.
+/// The steps that `plan` trains on, in order: its rows of `dataset`, shuffled by its seed, packed
+/// or grouped as its data section says.
 ///
 /// # Errors
 /// [`RunError`] where the dataset has no rows to train on.
 pub fn loader(plan: &Plan, dataset: &Dataset) -> Result<Loader, RunError> {
-    let train = &plan.recipe.train;
-    let samples = dataset.train.clone();
-    let loader = Loader::new(
-        samples,
-        train.batch_size,
-        train.micro_batch_size(),
-        plan.recipe.seed,
-        None,
-        true,
-    );
+    let Recipe { data, train, seed, .. } = &plan.recipe;
+    let options = LoaderOptions {
+        batch: train.batch_size,
+        micro: train.micro_batch_size(),
+        seed: *seed,
+        epochs: None,
+        order: if data.group_by_length { Order::ByLength } else { Order::Shuffled },
+        layout: match (data.packing, data.batching) {
+            (Packing::Bfd, _) => Layout::Packed { max_tokens: data.max_tokens },
+            (Packing::None, Batching::PaddingFree) => Layout::PaddingFree,
+            (Packing::None, Batching::Padded) => Layout::Padded,
+        },
+    };
+    let loader = Loader::new(dataset.train.clone(), options);
     Ok(loader.map_err(rekindle_data::DataError::from)?)
 }
 
@@ -293,21 +300,8 @@ fn announce(
     for note in &loaded.notes {
         log.warn(note)?;
     }
-    if !dataset.rejects.is_empty() {
-        let count = dataset.rejects.len();
-        log.warn(&format!("{count} rows were left out; rejects.jsonl says which and why"))?;
-    }
     if !plan.recipe.exports_adapter() && !plan.recipe.export.merged {
         log.warn("no model will be written; set `export.merged = true` to keep the result")?;
-    }
-    let duplicates = dataset.duplicates();
-    if duplicates > 0 {
-        let rows = dataset.train.len();
-        log.warn(&format!("{duplicates} of {rows} training rows repeat an earlier row"))?;
-    }
-    if dataset.truncated > 0 {
-        let (cut, max) = (dataset.truncated, plan.recipe.data.max_tokens);
-        log.warn(&format!("{cut} of {} rows were cut at {max} tokens", dataset.train.len()))?;
     }
     Ok(())
 }

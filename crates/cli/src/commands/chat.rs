@@ -119,7 +119,7 @@ fn prompt(text: &TextSide, messages: &[Message], context: usize) -> Result<Vec<u
             .encode(&only.content, rekindle_data::Specials::Plain)
             .map_err(RunError::from)?,
         _ => {
-            let renderer = text.renderer(context, TooLong::Truncate);
+            let renderer = text.renderer(context, TooLong::TruncateRight);
             renderer.prompt(messages).map_err(RunError::from)?
         }
     };

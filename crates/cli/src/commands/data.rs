@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use rekindle_data::{self as data, DateTime, Format, ReadOptions, Style, TooLong};
+use rekindle_data::{
+    self as data, DateTime, Format, ReadOptions, ReadReport, RenderReport, RowSample, Style,
+    TooLong,
+};
 use rekindle_recipe::recipe::Init;
 use rekindle_recipe::{OpenModel, RunError};
 
@@ -44,9 +47,12 @@ pub struct Preview {
     /// Rows to show.
     #[arg(short, long, default_value_t = 3)]
     n: usize,
-    /// Longest row in tokens; longer ones are cut.
+    /// Longest row in tokens.
     #[arg(long, default_value_t = 1024)]
     max_tokens: usize,
+    /// What becomes of longer rows: truncate_right, truncate_left, split, drop or error.
+    #[arg(long, default_value_t)]
+    too_long: TooLong,
     /// Marks instead of colours.
     #[arg(long)]
     plain: bool,
@@ -67,35 +73,51 @@ fn preview(arguments: &Preview) -> Result<u8> {
     // Without weights a folder still has a tokenizer, and that is all a preview needs.
     let model = OpenModel::open(&arguments.model, Init::Pretrained)?;
     let text = model.text(arguments.template.as_deref())?.at(arguments.now);
-    let renderer = text.renderer(arguments.max_tokens, TooLong::Truncate);
+    let renderer = text.renderer(arguments.max_tokens, arguments.too_long);
     let style = match arguments.plain || !std::io::stdout().is_terminal() {
         true => Style::Plain,
         false => Style::Ansi,
     };
     let rendered = renderer.render_all(&report.records).map_err(RunError::from)?;
-    for (row, sample) in rendered.samples.iter().take(arguments.n) {
+    for RowSample { row, start, sample } in rendered.samples.iter().take(arguments.n) {
         let located = report.records.iter().find(|located| located.row == *row);
         let roles = located.map(|it| renderer.roles(&it.record)).transpose();
         let roles = roles.map_err(RunError::from)?.unwrap_or_default();
-        println!("row {row}: {} tokens, {} trained", sample.tokens.len(), sample.n_targets());
-        let shown = data::preview(sample, &roles, &text.tokenizer, style);
+        let tokens = sample.tokens.len();
+        let at = if *start > 0 { format!(" from token {start} on") } else { String::new() };
+        println!("row {row}{at}: {tokens} tokens, {} trained", sample.n_targets());
+        let roles = roles.get(*start..).unwrap_or_default();
+        let shown = data::preview(sample, roles, &text.tokenizer, style);
         println!("{}\n", shown.map_err(RunError::from)?);
     }
-    let rejects: Vec<_> = report.rejects.iter().chain(&rendered.rejects).collect();
-    for reject in rejects.iter().take(10) {
+    for reject in report.rejects.iter().chain(&rendered.rejects).take(10) {
         println!("line {}: {}", reject.line, reject.reason);
     }
+    totals(&report, &rendered, renderer.max_tokens)
+}
+
+/// What became of all rows, and into how many they would be packed.
+fn totals(report: &ReadReport, rendered: &RenderReport, max_tokens: usize) -> Result<u8> {
+    let not = report.rejects.len() + rendered.rejects.len();
+    let rows = report.records.len() + report.rejects.len();
     println!(
-        "{} rows (format {}): {} usable, {} not, {} cut at {} tokens; {} of {} tokens are trained ({:.1} %)",
-        rendered.samples.len() + rejects.len(),
+        "{rows} rows (format {}): {} usable, {not} not; {} of {} tokens are trained ({:.1} %)",
         report.format,
-        rendered.samples.len(),
-        rejects.len(),
-        rendered.truncated,
-        arguments.max_tokens,
+        rows - not,
         rendered.target_tokens,
         rendered.total_tokens,
         100.0 * rendered.target_tokens as f64 / rendered.total_tokens.max(1) as f64
+    );
+    println!("with at most {max_tokens} tokens a row, {}", rendered.lengths);
+    let samples = rendered.samples.iter();
+    let lengths: Vec<usize> = samples.map(|it| it.sample.tokens.len()).collect();
+    let packed = data::pack(&lengths, max_tokens).map_err(data::DataError::from);
+    let packed = packed.map_err(RunError::from)?.len();
+    let room = packed as f64 * max_tokens as f64;
+    println!(
+        "packed, {} samples fill {packed} rows to {:.1} %",
+        lengths.len(),
+        100.0 * rendered.total_tokens as f64 / room.max(1.0)
     );
     Ok(0)
 }

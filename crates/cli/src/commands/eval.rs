@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let device = device::open(&arguments.device)?;
     let (section, rows) = rows(arguments)?;
     let ready = arguments.which.load(&device)?;
-    let renderer = ready.text.renderer(section.max_tokens, rekindle_data::TooLong::Truncate);
+    let renderer = ready.text.renderer(section.max_tokens, rekindle_data::TooLong::TruncateRight);
     let dataset = rows.render(&section, &renderer, arguments.generate)?;
     let padding = Padding::new(&ready.text.tokenizer, length_multiple(&device));
     let greedy = Generation::greedy(ready.text.stop_ids.clone(), arguments.max_new_tokens);

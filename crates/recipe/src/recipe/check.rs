@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::{Method, Recipe, TargetModules, TrainSection};
+use super::{Batching, DataSection, Method, Packing, Recipe, TargetModules, TooLong, TrainSection};
 
 /// One value of a recipe that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,28 @@ fn check_data(recipe: &Recipe, problems: &mut Problems) {
     }
     // A target needs a token before it.
     problems.require(data.max_tokens >= 2, "data.max_tokens", data.max_tokens, "2 or more");
+    let share = data.max_truncated;
+    problems.require((0.0..=1.0).contains(&share), "data.max_truncated", share, "from 0 to 1");
+    check_rows(data, problems);
+}
+
+/// Keys on how samples share rows, of which some leave others nothing to do.
+fn check_rows(data: &DataSection, problems: &mut Problems) {
+    let packed = data.packing == Packing::Bfd;
+    let padding_free = data.batching == Batching::PaddingFree;
+    if packed && padding_free {
+        let wanted = "`\"padded\"` beside `data.packing`: packed rows are all but full";
+        problems.add("data.batching", "`\"padding_free\"`", wanted);
+    }
+    if data.group_by_length && (packed || padding_free) {
+        let other = if packed { "data.packing" } else { "data.batching" };
+        let wanted = format!("`false` beside `{other}`, which leaves no padding to save");
+        problems.add("data.group_by_length", "`true`", wanted);
+    }
+    if data.max_truncated < 1.0 && data.too_long == TooLong::Error {
+        let wanted = "`1.0` beside `data.too_long = \"error\"`, which stops at the first long row";
+        problems.add("data.max_truncated", format!("`{}`", data.max_truncated), wanted);
+    }
 }
 
 fn check_method(recipe: &Recipe, problems: &mut Problems) {

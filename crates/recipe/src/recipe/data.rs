@@ -30,6 +30,15 @@ pub struct DataSection {
     pub max_tokens: usize,
     /// What happens to a row of more than `max_tokens`.
     pub too_long: TooLong,
+    /// Share of the training rows that may be longer than `max_tokens`, from 0 to 1; with more the
+    /// run stops before it loads the model's weights.
+    pub max_truncated: f64,
+    /// Whether short samples share a row of up to `max_tokens`.
+    pub packing: Packing,
+    /// How the rows of a forward pass are put together.
+    pub batching: Batching,
+    /// Whether rows of like length share an update, so that less is padding.
+    pub group_by_length: bool,
     /// What happens after a row that cannot be used.
     pub on_bad_row: OnBadRow,
 }
@@ -44,8 +53,12 @@ impl Default for DataSection {
             format: RowFormat::Auto,
             template: None,
             now: None,
-            max_tokens: 1024,            // TRL SFTConfig.max_length
-            too_long: TooLong::Truncate, // TRL SFTConfig truncates
+            max_tokens: 1024,                 // TRL SFTConfig.max_length
+            too_long: TooLong::TruncateRight, // TRL SFTConfig truncates
+            max_truncated: 1.0,
+            packing: Packing::None,
+            batching: Batching::Padded,
+            group_by_length: false,
             on_bad_row: OnBadRow::Fail,
         }
     }
@@ -89,13 +102,41 @@ pub enum RowFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLong {
-    /// The end is cut off.
+    /// The end is cut off; `truncate` is another name for it.
     #[default]
-    Truncate,
+    #[serde(alias = "truncate")]
+    TruncateRight,
+    /// The beginning is cut off.
+    TruncateLeft,
+    /// The row becomes several samples; those without a target are left out and counted.
+    Split,
     /// The row is left out and counted.
     Drop,
     /// The row is a bad row.
     Error,
+}
+
+/// Whether samples share rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Packing {
+    /// Each sample has a row of its own.
+    #[default]
+    None,
+    /// Samples are packed into rows of up to `max_tokens` by best-fit decreasing; they see nothing
+    /// of each other.
+    Bfd,
+}
+
+/// How the rows of a forward pass are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Batching {
+    /// Below each other, padded to the longest.
+    #[default]
+    Padded,
+    /// Behind each other in one row, without padding; they see nothing of each other.
+    PaddingFree,
 }
 
 /// What happens after a row that cannot be used.

@@ -20,7 +20,7 @@ pub struct Arguments {
     /// How many steps are written.
     #[arg(long)]
     steps: usize,
-    /// A JSON file: a list of steps, each a list of rows with `tokens` and `target`.
+    /// A JSON file: a list of steps, each a list of samples with `tokens` and `target`.
     #[arg(short, long)]
     output: PathBuf,
 }
@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let mut loader = loader(&plan, &samples(&plan, &text, rows)?)?;
     let mut steps = Vec::with_capacity(arguments.steps);
     while let Some(step) = (steps.len() < arguments.steps).then(|| loader.next()).flatten() {
-        let rows = step.into_iter().flatten().map(|row| &loader.samples()[row]);
+        let rows = step.into_iter().flatten().flatten().map(|row| &loader.samples()[row]);
         let rows: Vec<Value> = rows
             .map(|sample| json!({ "tokens": sample.tokens, "target": sample.target }))
             .collect();

@@ -31,6 +31,9 @@ fn learning_rate_lies_between_zero_and_one() {
 fn each_bad_number_is_found() {
     for (from, to, key) in [
         ("max_tokens = 512", "max_tokens = 0", "data.max_tokens"),
+        ("max_truncated = 0.25", "max_truncated = -0.1", "data.max_truncated"),
+        ("max_truncated = 0.25", "max_truncated = 1.1", "data.max_truncated"),
+        ("max_truncated = 0.25", "max_truncated = nan", "data.max_truncated"),
         ("r = 16", "r = 0", "method.lora.r"),
         ("lora_alpha = 32", "lora_alpha = 0", "method.lora.lora_alpha"),
         ("lora_alpha = 32", "lora_alpha = nan", "method.lora.lora_alpha"),
@@ -82,6 +85,21 @@ fn keys_without_effect_are_refused() {
     assert_eq!(found, ["train.eval_steps", "eval.generate"]);
     let found = keys("model = \"m\"\ndata.train = \"t\"\nmethod.full = {}\nexport.adapter = true");
     assert_eq!(found, ["export.adapter"]);
+}
+
+#[test]
+fn ways_to_share_rows_that_leave_each_other_nothing_to_do_are_refused() {
+    let grouped = ["data.group_by_length"];
+    assert_eq!(with("packing = \"none\"", "packing = \"bfd\""), grouped);
+    assert_eq!(with("batching = \"padded\"", "batching = \"padding_free\""), grouped);
+    let start = "model = \"m\"\ndata.train = \"t\"\nmethod.full = {}\n";
+    let both = "data.packing = \"bfd\"\ndata.batching = \"padding_free\"\n";
+    assert_eq!(keys(&format!("{start}{both}")), ["data.batching"]);
+    for one in both.lines() {
+        let alone = format!("{start}{one}\ntrain.micro_batch_size = 1");
+        assert!(keys(&alone).is_empty(), "{one}");
+    }
+    assert_eq!(with("too_long = \"drop\"", "too_long = \"error\""), ["data.max_truncated"]);
 }
 
 #[test]
