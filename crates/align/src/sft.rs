@@ -24,8 +24,7 @@ impl<M: CausalLm> Objective<M> for Sft {
     }
 
     fn loss(&self, policy: &M, batch: &TokenBatch) -> LossSum {
-        let total =
-            policy.loss_sum(tokens(batch.clone()), batch.loss_mask.clone(), self.smoothing);
+        let total = policy.loss_sum(tokens(batch.clone()), batch.loss_mask.clone(), self.smoothing);
         LossSum { total, metrics: Vec::new() }
     }
 }

@@ -16,7 +16,7 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 use crate::params::read_trainable;
-use crate::{AdamW, CheckpointError, Cursor, Schedule};
+use crate::{AdamW, Best, CheckpointError, Cursor, LossScale, Schedule};
 
 use disk::{io_error, write_new};
 
@@ -50,6 +50,12 @@ pub struct Saved {
     pub learning_rate: f64,
     /// The plan's schedule.
     pub schedule: Schedule,
+    /// The scale of losses, where they are scaled.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
+    /// The best evaluation so far.
+    #[serde(default)]
+    pub best: Option<Best>,
     /// The plan's `extra`, word for word.
     pub extra: serde_json::Value,
 }
@@ -145,15 +151,23 @@ pub(crate) fn write<M: Module>(
     Ok(path)
 }
 
-/// Removes the oldest of the checkpoints up to `step` until `keep` (at least one) are left.
+/// Removes the oldest of the checkpoints up to `step` until `keep` (at least one) are left, and
+/// beside them the one of step `best`.
 ///
 /// Later steps are left alone: they belong to a course that was given up by going back.
-pub(crate) fn retain(dir: &Path, step: u64, keep: usize) -> Result<(), CheckpointError> {
+pub(crate) fn retain(
+    dir: &Path,
+    step: u64,
+    keep: usize,
+    best: Option<u64>,
+) -> Result<(), CheckpointError> {
     let mut known = list(dir)?;
     known.retain(|(at, _)| *at <= step);
     let surplus = known.len().saturating_sub(keep.max(1));
-    for (_, path) in &known[..surplus] {
-        disk::discard_folder(path)?;
+    for (at, path) in &known[..surplus] {
+        if best != Some(*at) {
+            disk::discard_folder(path)?;
+        }
     }
     Ok(())
 }

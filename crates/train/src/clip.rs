@@ -26,13 +26,20 @@ pub fn clip_global_norm<M: Module>(
     max_norm: Option<f64>,
 ) -> GradientsParams {
     match max_norm.map(|max_norm| max_norm / (norm + 1e-6)) {
-        Some(coefficient) if coefficient < 1.0 => {
-            let mut visitor = Rescale { grads, coefficient };
-            policy.visit(&mut visitor);
-            visitor.grads
-        }
+        Some(coefficient) if coefficient < 1.0 => rescaled(policy, grads, coefficient),
         _ => grads,
     }
+}
+
+/// All gradients times `coefficient`.
+pub(crate) fn rescaled<M: Module>(
+    policy: &M,
+    grads: GradientsParams,
+    coefficient: f64,
+) -> GradientsParams {
+    let mut visitor = Rescale { grads, coefficient };
+    policy.visit(&mut visitor);
+    visitor.grads
 }
 
 struct Squares<'a> {

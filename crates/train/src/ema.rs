@@ -28,6 +28,11 @@ impl Ema {
         ema
     }
 
+    /// The same with another decay from here on.
+    pub(crate) fn decaying(self, decay: f64) -> Self {
+        Self { decay, ..self }
+    }
+
     /// Takes in the weights of `policy` after an update.
     pub fn update<M: Module>(&mut self, policy: &M) {
         let decay = self.decay;

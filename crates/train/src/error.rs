@@ -39,6 +39,46 @@ pub enum TrainError {
         /// How many steps in a row were not finite.
         in_a_row: u32,
     },
+    /// The loss stayed above the watchdog's threshold.
+    #[error(
+        "step {step}: loss `{loss}` is above the watchdog's `{threshold}` for the {in_a_row}th \
+         step in a row, after the run went back {rollbacks} times; go on from an earlier \
+         checkpoint with a lower learning rate, or look at the rows"
+    )]
+    Spiked {
+        /// The step, counted from 1.
+        step: u64,
+        /// The mean loss per unit.
+        loss: f64,
+        /// The watchdog's threshold.
+        threshold: f64,
+        /// How many steps in a row.
+        in_a_row: u32,
+        /// How often the run went back to a checkpoint before.
+        rollbacks: u32,
+    },
+    /// The watchdog asks for the last checkpoint, and there is none.
+    #[error(
+        "step {step}: loss `{loss}` is too high, and there is no checkpoint to go back to; save \
+         more often, or start with a lower learning rate"
+    )]
+    NoWayBack {
+        /// The step, counted from 1.
+        step: u64,
+        /// The mean loss per unit.
+        loss: f64,
+    },
+    /// The device has no memory for the smallest micro-batch.
+    #[error(
+        "step {step}: the device ran out of memory with micro-batches that cannot be made \
+         smaller: {cause}; use shorter rows, recomputation or a smaller model"
+    )]
+    OutOfMemory {
+        /// The step, counted from 1.
+        step: u64,
+        /// What the device says.
+        cause: String,
+    },
     /// The device could not compute or hand over the step's results.
     #[error("step {step}: the device failed: {cause}")]
     Device {
@@ -72,7 +112,8 @@ impl TrainError {
             Self::Source(error) => error.exit_code(),
             Self::EmptyStep { .. } => 3,
             Self::NothingToTrain { .. } => 2,
-            Self::Diverged { .. } => 7,
+            Self::Diverged { .. } | Self::Spiked { .. } | Self::NoWayBack { .. } => 7,
+            Self::OutOfMemory { .. } => 5,
             Self::Device { .. } => 1,
             Self::Evaluation { exit_code, .. } => *exit_code,
             Self::Checkpoint(error) => error.exit_code(),

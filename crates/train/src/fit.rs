@@ -3,16 +3,13 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Device;
 
+use crate::gradient::{Micro, Stretching, accumulate};
 use crate::plan::is_due;
-use crate::report::{StepNumbers, StepSums};
-use crate::source::{Step, StepSource};
-use crate::{
-    Objective, Observer, TrainError, TrainPlan, TrainState, checkpoint, clip_global_norm,
-    global_norm,
-};
+use crate::source::StepSource;
+use crate::watchdog::{Best, Guard, Verdict};
+use crate::{Objective, Observer, TrainError, TrainPlan, TrainState, checkpoint, clip_global_norm};
 
 /// How a run ended, and what it made.
 #[derive(Debug)]
@@ -28,6 +25,8 @@ pub struct Outcome<M: Module> {
 pub enum Ended {
     /// All steps are done or the data are used up.
     Finished,
+    /// Evaluations brought nothing any more.
+    EarlyStopped,
     /// The observer asked to stop; a checkpoint was saved.
     Stopped,
 }
@@ -38,7 +37,8 @@ pub enum Ended {
 /// any split of a step gives the same gradient. The device is reseeded from (seed, step) before
 /// the source is asked and from (seed, step, micro-batch) before each forward pass: a resumed run
 /// repeats the uninterrupted one bit for bit. A step whose loss or gradient is not finite changes
-/// neither weights nor optimizer.
+/// neither weights nor optimizer. A step that the device has no memory for is done again in
+/// halves of its micro-batches, as are those after it.
 ///
 /// The policy's parameters are on an autodiff device; batches may be on the plain one. To resume,
 /// restore the state and seek the source first.
@@ -56,107 +56,155 @@ where
 {
     checkpoint::remove_leftovers(&plan.checkpoints_dir())?;
     let devices = state.policy.devices();
-    let mut guard = NonFinite { in_a_row: 0, limit: plan.max_nonfinite };
-    let (mut evaluated, mut saved) = (None, None);
-    let mut stopped = false;
+    let mut guard = Guard::new(plan.max_nonfinite, plan.watchdog);
+    let mut stretching = Stretching::default();
+    let mut done = Done::default();
+    state.start(plan);
 
-    while state.step < plan.total_steps() {
-        stopped = observer.stop_requested();
-        if stopped {
-            break;
+    let ended = loop {
+        if state.step >= plan.total_steps() {
+            break Ended::Finished;
+        }
+        if observer.stop_requested() {
+            break Ended::Stopped;
         }
         let started = Instant::now();
         let seeds = Seeds { devices: &devices, seed: plan.seed, step: state.step };
         seeds.apply(Stream::Source);
-        let Some(batches) = source.next_step(&state.policy)? else { break };
+        let Some(batches) = source.next_step(&state.policy)? else { break Ended::Finished };
 
-        let (grads, mut sums) = accumulate(&state.policy, objective, &batches, &seeds, started)?;
-        let numbers = read(&state.policy, &grads, &mut sums, state.step + 1)?;
+        let micro = Micro { policy: &state.policy, objective, scale: state.loss_scale() };
+        let (grads, sums, numbers) =
+            stretching.run(batches, source, observer, state.step + 1, |batches| {
+                accumulate(&micro, batches, &seeds, started)
+            })?;
         let lr = plan.learning_rate_at(state.step);
+        let excused = state.take_finite(numbers.is_finite());
         if numbers.is_finite() {
             let norm = numbers.grad_norm;
             let grads = clip_global_norm(&state.policy, grads, norm, plan.max_grad_norm);
-            state.policy = state.optimizer.step(lr, state.policy, grads);
+            state = state.updated(lr, grads);
         }
         state.step += 1;
         state.units += sums.units();
 
         let step = state.step;
-        let skipped = guard.count(step, &numbers, observer)?;
+        let verdict = guard.judge(step, &numbers, excused)?;
+        if let Verdict::Skipped(why) = &verdict {
+            observer.on_warning(why);
+        }
+        let skipped = matches!(verdict, Verdict::Skipped(_));
+        let loss = numbers.loss;
         observer.on_step(&sums.report(step, plan.total_steps(), lr, numbers, skipped));
-        if is_due(plan.eval_every, step) {
-            observer.evaluate(step, &state.policy)?;
-            evaluated = Some(step);
+        if verdict == Verdict::Rollback {
+            state = roll_back(state, plan, loss, observer)?;
+            continue;
         }
+        let stop = is_due(plan.eval_every, step)
+            && evaluate(&mut state, plan, source.cursor(), observer, &mut done)?;
         if is_due(plan.save_every, step) {
-            observer.on_checkpoint(step, &state.save(plan, source.cursor())?);
-            saved = Some(step);
+            save(&state, plan, source.cursor(), observer, &mut done)?;
         }
-    }
+        if stop {
+            break Ended::EarlyStopped;
+        }
+    };
 
-    if !stopped && plan.eval_every.is_some() && evaluated != Some(state.step) {
-        observer.evaluate(state.step, &state.policy)?;
+    let stopped = ended == Ended::Stopped;
+    if !stopped && plan.eval_every.is_some() && done.evaluated != Some(state.step) {
+        evaluate(&mut state, plan, source.cursor(), observer, &mut done)?;
     }
-    if (stopped || plan.save_every.is_some()) && saved != Some(state.step) {
-        observer.on_checkpoint(state.step, &state.save(plan, source.cursor())?);
+    if stopped || plan.save_every.is_some() {
+        save(&state, plan, source.cursor(), observer, &mut done)?;
     }
-    Ok(Outcome { state, ended: if stopped { Ended::Stopped } else { Ended::Finished } })
+    Ok(Outcome { state, ended })
 }
 
-/// The gradient of the mean loss per unit of the whole step, summed over its micro-batches.
-fn accumulate<M: Module, O: Objective<M>>(
-    policy: &M,
-    objective: &O,
-    batches: &Step<O::Batch>,
-    seeds: &Seeds<'_>,
-    started: Instant,
-) -> Result<(GradientsParams, StepSums), TrainError> {
-    let number = seeds.step + 1;
-    let units: usize = batches.micro.iter().map(|batch| objective.units(batch)).sum();
-    if units == 0 {
-        return Err(TrainError::EmptyStep { step: number });
-    }
-    let mut grads = GradientsAccumulator::new();
-    let mut sums = StepSums::new(started, units as u64);
-    for (index, batch) in batches.micro.iter().enumerate() {
-        seeds.apply(Stream::Micro(index as u64));
-        let loss = objective.loss(policy, batch);
-        let mean = loss.total.div_scalar(units as f64);
-        if !mean.is_tracked() {
-            return Err(TrainError::NothingToTrain { step: number });
-        }
-        grads.accumulate(policy, GradientsParams::from_grads(mean.backward(), policy));
-        sums.add(mean, loss.metrics);
-    }
-    Ok((grads.grads(), sums))
+/// Steps after which something was done last.
+#[derive(Default)]
+struct Done {
+    evaluated: Option<u64>,
+    saved: Option<u64>,
 }
 
-/// The step's numbers, read from the device in one go.
-fn read<M: Module>(
-    policy: &M,
-    grads: &GradientsParams,
-    sums: &mut StepSums,
-    step: u64,
-) -> Result<StepNumbers, TrainError> {
-    let norm = global_norm(policy, grads).ok_or(TrainError::NothingToTrain { step })?;
-    sums.read(norm).map_err(|error| TrainError::Device { step, cause: error.to_string() })
+/// Has the observer measure the policy; whether the run is to end for want of progress.
+fn evaluate<M: Module>(
+    state: &mut TrainState<M>,
+    plan: &TrainPlan,
+    cursor: crate::Cursor,
+    observer: &mut dyn Observer<M>,
+    done: &mut Done,
+) -> Result<bool, TrainError> {
+    let step = state.step;
+    let value = observer.evaluate(step, &state.averaged())?;
+    done.evaluated = Some(step);
+    let (Some(metric), Some(value)) = (plan.metric, value) else { return Ok(false) };
+    let progress = metric.take(&mut state.best, step, value);
+    if progress.is_best && metric.keep_best {
+        save(state, plan, cursor, observer, done)?;
+    }
+    if progress.stop
+        && let Some(Best { step: best, value, stale }) = state.best
+    {
+        observer.on_warning(&format!(
+            "step {step}: {stale} evaluations in a row were not better than {value} at step \
+             {best}; the run ends here"
+        ));
+    }
+    Ok(progress.stop)
+}
+
+/// Saves a checkpoint unless the one of this step is there already.
+fn save<M: Module>(
+    state: &TrainState<M>,
+    plan: &TrainPlan,
+    cursor: crate::Cursor,
+    observer: &mut dyn Observer<M>,
+    done: &mut Done,
+) -> Result<(), TrainError> {
+    if done.saved == Some(state.step) {
+        return Ok(());
+    }
+    observer.on_checkpoint(state.step, &state.save(plan, cursor)?);
+    done.saved = Some(state.step);
+    Ok(())
+}
+
+/// The last checkpoint's weights and optimizer; the source stays where it is.
+fn roll_back<M: Module>(
+    state: TrainState<M>,
+    plan: &TrainPlan,
+    loss: f64,
+    observer: &mut dyn Observer<M>,
+) -> Result<TrainState<M>, TrainError> {
+    let from = state.step;
+    let Some(found) = checkpoint::latest(&plan.checkpoints_dir())? else {
+        return Err(TrainError::NoWayBack { step: from, loss });
+    };
+    let (state, _) = state.restore(&found.path)?;
+    observer.on_warning(&format!(
+        "step {from}: loss `{loss}` stayed above the watchdog's threshold; weights and optimizer \
+         are those of step {} again, and the rows seen since are passed over",
+        state.step
+    ));
+    Ok(state)
 }
 
 /// Where the randomness of one part of a step starts.
-struct Seeds<'a> {
-    devices: &'a [Device],
-    seed: u64,
-    step: u64,
+pub(crate) struct Seeds<'a> {
+    pub devices: &'a [Device],
+    pub seed: u64,
+    pub step: u64,
 }
 
 /// The parts of a step that draw random numbers.
-enum Stream {
+pub(crate) enum Stream {
     Source,
     Micro(u64),
 }
 
 impl Seeds<'_> {
-    fn apply(&self, stream: Stream) {
+    pub fn apply(&self, stream: Stream) {
         let (kind, index) = match stream {
             Stream::Source => (0, 0),
             Stream::Micro(index) => (1, index),
@@ -173,38 +221,7 @@ impl Seeds<'_> {
     }
 }
 
-/// Counts steps in a row that were not finite.
-struct NonFinite {
-    in_a_row: u32,
-    limit: u32,
-}
-
-impl NonFinite {
-    /// Whether the step was skipped; an error once as many in a row as the limit were.
-    fn count<M: Module>(
-        &mut self,
-        step: u64,
-        numbers: &StepNumbers,
-        observer: &mut dyn Observer<M>,
-    ) -> Result<bool, TrainError> {
-        if numbers.is_finite() {
-            self.in_a_row = 0;
-            return Ok(false);
-        }
-        self.in_a_row += 1;
-        let (loss, grad_norm) = (numbers.loss, numbers.grad_norm);
-        if self.in_a_row >= self.limit.max(1) {
-            return Err(TrainError::Diverged { step, loss, grad_norm, in_a_row: self.in_a_row });
-        }
-        observer.on_warning(&format!(
-            "step {step}: loss `{loss}`, gradient norm `{grad_norm}`; the update was skipped \
-             ({} of at most {} in a row)",
-            self.in_a_row,
-            self.limit.max(1) - 1
-        ));
-        Ok(true)
-    }
-}
-
+#[cfg(test)]
+mod course_tests;
 #[cfg(test)]
 mod tests;

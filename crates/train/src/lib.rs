@@ -5,6 +5,7 @@
 //! no device: the policy lives on an autodiff device of the caller's. Start reading at [`fit`].
 
 mod fit;
+mod gradient;
 
 mod objective;
 mod source;
@@ -13,6 +14,8 @@ mod plan;
 mod schedule;
 
 mod clip;
+mod ema;
+mod loss_scale;
 mod optimizer;
 mod params;
 
@@ -20,6 +23,7 @@ mod observer;
 mod report;
 
 mod state;
+mod watchdog;
 
 pub mod checkpoint;
 mod lock;
@@ -31,9 +35,11 @@ mod toy;
 
 pub use checkpoint::{Found, Saved};
 pub use clip::{clip_global_norm, global_norm};
+pub use ema::Ema;
 pub use error::{CheckpointError, LockError, TrainError};
 pub use fit::{Ended, Outcome, fit};
 pub use lock::RunLock;
+pub use loss_scale::LossScale;
 pub use objective::{LossSum, Objective};
 pub use observer::Observer;
 pub use optimizer::AdamW;
@@ -42,3 +48,4 @@ pub use report::StepReport;
 pub use schedule::{Decay, Schedule};
 pub use source::{Cursor, SourceError, Step, StepSource};
 pub use state::TrainState;
+pub use watchdog::{Best, EarlyStopping, Metric, OnSpike, Watchdog};

@@ -13,8 +13,9 @@ pub trait Observer<M: Module> {
 
     /// An evaluation is due after `step` steps; `policy` is tracked, so take `policy.valid()`.
     ///
-    /// Wrap failures with [`TrainError::evaluation`].
-    fn evaluate(&mut self, step: u64, policy: &M) -> Result<(), TrainError>;
+    /// Returns the value by which the plan's [`Metric`](crate::Metric) tells checkpoints apart, if
+    /// it was measured. Wrap failures with [`TrainError::evaluation`].
+    fn evaluate(&mut self, step: u64, policy: &M) -> Result<Option<f64>, TrainError>;
 
     /// The checkpoint of `step` is durable at `path`.
     fn on_checkpoint(&mut self, step: u64, path: &Path);

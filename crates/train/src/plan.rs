@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Schedule;
+use crate::{Metric, Schedule, Watchdog};
 
 /// Everything [`fit`](crate::fit) needs to know beside the policy, the objective and the data.
 #[derive(Debug, Clone)]
@@ -23,6 +23,14 @@ pub struct TrainPlan {
     pub seed: u64,
     /// Steps in a row whose loss or gradient may be non-finite; at this count the run ends.
     pub max_nonfinite: u32,
+    /// What is done about losses that leap.
+    pub watchdog: Option<Watchdog>,
+    /// By what checkpoints are told apart, and when evaluations that bring nothing end the run.
+    pub metric: Option<Metric>,
+    /// Decay of a moving average of the trained weights, which is evaluated in their place.
+    pub ema_decay: Option<f64>,
+    /// Whether losses are scaled so that small gradients survive f16.
+    pub scale_losses: bool,
     /// The run's folder; checkpoints go below its `checkpoints/`.
     pub run_dir: PathBuf,
     /// What the caller wants kept, word for word, in every checkpoint.

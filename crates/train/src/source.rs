@@ -21,6 +21,10 @@ pub trait StepSource<M: Module, B> {
     /// unit.
     fn next_step(&mut self, policy: &M) -> Result<Option<Step<B>>, SourceError>;
 
+    /// `batch` in two halves that hold the same units, for a device with too little memory for it;
+    /// `None` if it cannot be made smaller.
+    fn halve(&self, batch: &B) -> Option<[B; 2]>;
+
     /// The place just after the last step returned.
     fn cursor(&self) -> Cursor;
 

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 
 use crate::checkpoint::{self, Saved};
-use crate::{AdamW, CheckpointError, Cursor, TrainPlan};
+use crate::{AdamW, Best, CheckpointError, Cursor, Ema, LossScale, TrainPlan};
 
 /// Everything that changes from step to step, beside the place in the data.
 #[derive(Debug, Clone)]
@@ -18,12 +19,56 @@ pub struct TrainState<M: Module> {
     pub step: u64,
     /// Units trained on so far.
     pub units: u64,
+    /// The moving average of the trained weights, where there is one.
+    pub ema: Option<Ema>,
+    /// The scale of losses, where there is one.
+    pub scale: Option<LossScale>,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
 }
 
 impl<M: Module> TrainState<M> {
     /// A state before the first step.
     pub fn new(policy: M, optimizer: AdamW) -> Self {
-        Self { policy, optimizer, step: 0, units: 0 }
+        Self { policy, optimizer, step: 0, units: 0, ema: None, scale: None, best: None }
+    }
+
+    /// Makes what the plan asks for and an earlier part of the run has not left.
+    pub(crate) fn start(&mut self, plan: &TrainPlan) {
+        self.ema = match (plan.ema_decay, self.ema.take()) {
+            (Some(decay), None) => Some(Ema::new(decay, &self.policy)),
+            (Some(decay), Some(ema)) => Some(ema.decaying(decay)),
+            (None, _) => None,
+        };
+        self.scale = plan.scale_losses.then(|| self.scale.unwrap_or_default());
+    }
+
+    /// What losses are multiplied by.
+    pub(crate) fn loss_scale(&self) -> f64 {
+        self.scale.map_or(1.0, |it| it.scale)
+    }
+
+    /// Takes in whether a step was finite; a reason if one that was not is to be expected.
+    pub(crate) fn take_finite(&mut self, finite: bool) -> Option<String> {
+        self.scale.as_mut()?.take(finite)
+    }
+
+    /// One update of the trained weights and of their average.
+    pub(crate) fn updated(mut self, lr: f64, grads: GradientsParams) -> Self {
+        // The policy is handed over whole: each weight is freed as its successor is made.
+        let policy = self.optimizer.step(lr, self.policy, grads);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&policy);
+        }
+        Self { policy, ..self }
+    }
+
+    /// The policy as it is measured and exported: with the average of its weights, if there is one.
+    pub fn averaged(&self) -> M {
+        match &self.ema {
+            Some(ema) => ema.applied(self.policy.clone()),
+            None => self.policy.clone(),
+        }
     }
 
     /// Saves a checkpoint below the plan's run folder, then drops the oldest ones.
@@ -39,11 +84,14 @@ impl<M: Module> TrainState<M> {
             seed: plan.seed,
             learning_rate: plan.learning_rate,
             schedule: plan.schedule,
+            loss_scale: self.scale,
+            best: self.best,
             extra: plan.extra.clone(),
         };
         let dir = plan.checkpoints_dir();
         let path = checkpoint::write(&dir, &self.policy, &self.optimizer, &saved)?;
-        checkpoint::retain(&dir, self.step, plan.keep_checkpoints)?;
+        let best = self.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
+        checkpoint::retain(&dir, self.step, plan.keep_checkpoints, best.map(|it| it.step))?;
         Ok(path)
     }
 
@@ -56,7 +104,9 @@ impl<M: Module> TrainState<M> {
         let saved = checkpoint::verify(path)?;
         let policy = checkpoint::load_weights(self.policy, path)?;
         let moments = checkpoint::load_moments(&policy, path)?;
-        let optimizer = AdamW { moments, ..self.optimizer };
-        Ok((Self { policy, optimizer, step: saved.step, units: saved.units }, saved))
+        let optimizer = AdamW { moments, ..self.optimizer.clone() };
+        let (step, units) = (saved.step, saved.units);
+        let (scale, best) = (saved.loss_scale, saved.best);
+        Ok((Self { policy, optimizer, step, units, scale, best, ..self }, saved))
     }
 }

@@ -93,6 +93,7 @@ pub struct Batch {
     y: Tensor<2>,
     mask: Tensor<2>,
     units: usize,
+    pub rows: Vec<Row>,
 }
 
 impl Batch {
@@ -107,6 +108,7 @@ impl Batch {
             y: upload(rows.iter().flat_map(|row| row.1).collect(), OUTPUTS, &device),
             mask: upload(mask.collect(), OUTPUTS, &device),
             units: rows.iter().flat_map(|row| row.2).filter(|on| *on).count(),
+            rows: rows.to_vec(),
         }
     }
 }
@@ -153,6 +155,11 @@ impl StepSource<Mlp, Batch> for Rows {
         Ok(Some(Step { micro: rows.chunks(2).map(Batch::new).collect() }))
     }
 
+    fn halve(&self, batch: &Batch) -> Option<[Batch; 2]> {
+        let (first, second) = batch.rows.split_at(batch.rows.len() / 2);
+        (!first.is_empty()).then(|| [first, second].map(Batch::new))
+    }
+
     fn cursor(&self) -> Cursor {
         Cursor { epoch: 0, row: self.next * 4 }
     }
@@ -168,6 +175,10 @@ impl StepSource<Mlp, Batch> for Rows {
 pub struct Recorder {
     pub reports: Vec<StepReport>,
     pub evaluated: Vec<u64>,
+    /// The weights that were evaluated.
+    pub measured: Vec<Vec<u32>>,
+    /// What the evaluations find, one after the other.
+    pub values: Vec<f64>,
     pub checkpoints: Vec<PathBuf>,
     pub warnings: Vec<String>,
     pub stop_after: Option<usize>,
@@ -178,9 +189,10 @@ impl Observer<Mlp> for Recorder {
         self.reports.push(report.clone());
     }
 
-    fn evaluate(&mut self, step: u64, _policy: &Mlp) -> Result<(), TrainError> {
+    fn evaluate(&mut self, step: u64, policy: &Mlp) -> Result<Option<f64>, TrainError> {
         self.evaluated.push(step);
-        Ok(())
+        self.measured.push(policy.bits());
+        Ok(self.values.get(self.evaluated.len() - 1).copied())
     }
 
     fn on_checkpoint(&mut self, _step: u64, path: &Path) {
@@ -210,6 +222,10 @@ pub fn plan(run_dir: &Path, total_steps: u64) -> TrainPlan {
         keep_checkpoints: 3,
         seed: 7,
         max_nonfinite: 3,
+        watchdog: None,
+        metric: None,
+        ema_decay: None,
+        scale_losses: false,
         run_dir: run_dir.to_path_buf(),
         extra: serde_json::json!({ "recipe": "toy" }),
     }

@@ -55,7 +55,13 @@ pub(crate) enum Verdict {
 
 impl Guard {
     pub(crate) fn new(max_nonfinite: u32, watchdog: Option<Watchdog>) -> Self {
-        Self { max_nonfinite: max_nonfinite.max(1), watchdog, nonfinite: 0, spikes: 0, rollbacks: 0 }
+        Self {
+            max_nonfinite: max_nonfinite.max(1),
+            watchdog,
+            nonfinite: 0,
+            spikes: 0,
+            rollbacks: 0,
+        }
     }
 
     /// Judges the numbers of `step`; an error ends the run.

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use rekindle_testkit::assert_close;
 
 use super::*;
+use crate::source::Step;
 use crate::toy::{Batch, Mlp, Recorder, Row, Rows, SquaredError, plan, row, run, state, turn};
 use crate::{LossSum, SourceError, StepReport};
 
@@ -16,14 +17,13 @@ fn gradient(rows: &[Row], split: &[usize]) -> (Vec<f32>, f64) {
     });
     let step = Step { micro: micro.collect() };
     let seeds = Seeds { devices: &[], seed: 0, step: 0 };
-    let (grads, mut sums) =
-        accumulate(&policy, &SquaredError, &step, &seeds, Instant::now()).unwrap();
+    let micro = Micro { policy: &policy, objective: &SquaredError, scale: 1.0 };
+    let (grads, _, numbers) = accumulate(&micro, &step, &seeds, Instant::now()).unwrap();
     let mut flat = Vec::new();
     for id in [policy.up.id, policy.down.id] {
         let grad: Tensor<2> = grads.get(id).unwrap();
         flat.extend(grad.into_data().try_to_vec::<f32>().unwrap());
     }
-    let numbers = read(&policy, &grads, &mut sums, 1).unwrap();
     (flat, numbers.loss)
 }
 
@@ -156,6 +156,10 @@ impl StepSource<Mlp, Batch> for Sampling {
         self.rows.next_step(policy)
     }
 
+    fn halve(&self, batch: &Batch) -> Option<[Batch; 2]> {
+        self.rows.halve(batch)
+    }
+
     fn cursor(&self) -> crate::Cursor {
         self.rows.cursor()
     }
@@ -193,6 +197,10 @@ impl StepSource<Mlp, Batch> for Masked {
     fn next_step(&mut self, _policy: &Mlp) -> Result<Option<Step<Batch>>, SourceError> {
         let (x, y, _) = row(0);
         Ok(Some(Step { micro: vec![Batch::new(&[(x, y, [false; 3])])] }))
+    }
+
+    fn halve(&self, _batch: &Batch) -> Option<[Batch; 2]> {
+        None
     }
 
     fn cursor(&self) -> crate::Cursor {

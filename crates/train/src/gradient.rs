@@ -1,0 +1,137 @@
+//! The gradient of one step: its micro-batches, their sums, and what to do when memory runs out.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+
+use crate::clip::rescaled;
+use crate::fit::{Seeds, Stream};
+use crate::report::{StepNumbers, StepSums};
+use crate::source::{Step, StepSource};
+use crate::{Objective, Observer, TrainError, global_norm};
+
+/// What every micro-batch of a step is computed with.
+pub(crate) struct Micro<'a, M, O> {
+    pub policy: &'a M,
+    pub objective: &'a O,
+    /// What losses are multiplied by before the backward pass.
+    pub scale: f64,
+}
+
+/// A step's gradient, its sums and its numbers.
+pub(crate) type Gradient = (GradientsParams, StepSums, StepNumbers);
+
+/// The gradient of the mean loss per unit of the whole step, summed over its micro-batches.
+pub(crate) fn accumulate<M: Module, O: Objective<M>>(
+    micro: &Micro<'_, M, O>,
+    batches: &Step<O::Batch>,
+    seeds: &Seeds<'_>,
+    started: Instant,
+) -> Result<Gradient, TrainError> {
+    let Micro { policy, objective, scale } = *micro;
+    let step = seeds.step + 1;
+    let units: usize = batches.micro.iter().map(|batch| objective.units(batch)).sum();
+    if units == 0 {
+        return Err(TrainError::EmptyStep { step });
+    }
+    let mut grads = GradientsAccumulator::new();
+    let mut sums = StepSums::new(started, units as u64);
+    for (index, batch) in batches.micro.iter().enumerate() {
+        seeds.apply(Stream::Micro(index as u64));
+        let loss = objective.loss(policy, batch);
+        let mean = loss.total.div_scalar(units as f64);
+        if !mean.is_tracked() {
+            return Err(TrainError::NothingToTrain { step });
+        }
+        let scaled = if scale == 1.0 { mean.clone() } else { mean.clone().mul_scalar(scale) };
+        grads.accumulate(policy, GradientsParams::from_grads(scaled.backward(), policy));
+        sums.add(mean, loss.metrics);
+    }
+    let grads = grads.grads();
+    let grads = if scale == 1.0 { grads } else { rescaled(policy, grads, scale.recip()) };
+    // The step's numbers are read from the device in one go.
+    let norm = global_norm(policy, &grads).ok_or(TrainError::NothingToTrain { step })?;
+    let numbers = sums.read(norm);
+    let numbers = numbers.map_err(|error| TrainError::Device { step, cause: error.to_string() })?;
+    Ok((grads, sums, numbers))
+}
+
+/// How often micro-batches are halved because the device has too little memory for them.
+#[derive(Debug, Default)]
+pub(crate) struct Stretching {
+    halvings: u32,
+}
+
+impl Stretching {
+    /// Runs `gradient` on the step's micro-batches, halved as often as memory asks for.
+    pub(crate) fn run<M, B, S>(
+        &mut self,
+        mut batches: Step<B>,
+        source: &S,
+        observer: &mut dyn Observer<M>,
+        step: u64,
+        gradient: impl Fn(&Step<B>) -> Result<Gradient, TrainError>,
+    ) -> Result<Gradient, TrainError>
+    where
+        M: Module,
+        S: StepSource<M, B>,
+    {
+        for _ in 0..self.halvings {
+            // Some may be single rows already; the others are halved still.
+            batches = halved(batches, source).0;
+        }
+        loop {
+            let cause = match catch_unwind(AssertUnwindSafe(|| gradient(&batches))) {
+                Ok(Err(TrainError::Device { cause, .. })) if speaks_of_memory(&cause) => cause,
+                Ok(result) => return result,
+                Err(panic) => match message(panic.as_ref()) {
+                    Some(text) if speaks_of_memory(text) => text.to_owned(),
+                    _ => resume_unwind(panic),
+                },
+            };
+            let (smaller, any) = halved(batches, source);
+            if !any {
+                return Err(TrainError::OutOfMemory { step, cause });
+            }
+            batches = smaller;
+            self.halvings += 1;
+            observer.on_warning(&format!(
+                "step {step}: the device ran out of memory; micro-batches are halved from here \
+                 on, and a step has the same rows in {} of them",
+                batches.micro.len()
+            ));
+        }
+    }
+}
+
+/// The step with each micro-batch that can be halved in two, and whether any could.
+fn halved<M: Module, B, S: StepSource<M, B>>(step: Step<B>, source: &S) -> (Step<B>, bool) {
+    let before = step.micro.len();
+    let mut micro = Vec::with_capacity(2 * before);
+    for batch in step.micro {
+        match source.halve(&batch) {
+            Some(halves) => micro.extend(halves),
+            None => micro.push(batch),
+        }
+    }
+    let any = micro.len() > before;
+    (Step { micro }, any)
+}
+
+/// The words of the allocators below Burn, and of our own tests.
+fn speaks_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["out of memory", "outofmemory", "out_of_memory", "buffertoobig", "not enough memory"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+fn message(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+}
