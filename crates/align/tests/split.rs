@@ -134,3 +134,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_micro_batch_without_a_target_adds_nothing() {
+    let row = |last: u32, learnt: bool| {
+        let (tokens, target) = (vec![2, 3, 4, last], vec![false, false, learnt, learnt]);
+        Sample { tokens, target, truncated: false }
+    };
+    let rows = [row(5, true), row(6, false), row(7, true)];
+    let model = Decoder::random(&arch(0.1), 1, &device().autodiff());
+    let whole = gradient(&model, &rows, &padded(&[3]));
+    let split = gradient(&model, &rows, &padded(&[1, 1, 1]));
+    assert!(split.iter().all(|g| g.is_finite()));
+    let largest = whole.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+    assert!(largest > 1e-3 && furthest(&whole, &split) <= 1e-6 * largest.max(1.0), "{largest}");
+}

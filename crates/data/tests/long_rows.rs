@@ -75,7 +75,7 @@ fn a_split_text_is_there_from_its_first_token_to_its_last() {
     assert!(report.samples.len() > 1);
     let pieces = report.samples.iter();
     assert_eq!(pieces.flat_map(|it| it.sample.tokens.clone()).collect::<Vec<_>>(), whole.tokens);
-    assert!(report.samples.iter().all(|it| it.start % 24 == 0 && it.row == 4));
+    assert!(report.samples.iter().all(|it| it.start.is_multiple_of(24) && it.row == 4));
     assert_eq!(report.total_tokens, whole.tokens.len());
     // One record as one sample is no answer for a row of several.
     let tokens = whole.tokens.len();

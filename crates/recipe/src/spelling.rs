@@ -1,7 +1,7 @@
 //! What a mistyped name may have meant.
 
 /// Names that other tools use for our keys.
-const SYNONYMS: [(&str, &str); 16] = [
+const SYNONYMS: [(&str, &str); 18] = [
     ("lr", "learning_rate"),
     ("epochs", "num_epochs"),
     ("num_train_epochs", "num_epochs"),
@@ -18,6 +18,8 @@ const SYNONYMS: [(&str, &str); 16] = [
     ("chat_template", "template"),
     ("val", "validation"),
     ("betas", "adam_beta1"),
+    ("packing_strategy", "packing"),
+    ("padding_free", "batching"),
 ];
 
 /// The candidate that was most likely meant: another tool's name for it, or close by letters.

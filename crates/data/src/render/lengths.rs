@@ -145,10 +145,10 @@ mod tests {
                     }
                     // What is in no piece could not have been trained on in any.
                     let lost = (0..len).filter(|&place| !kept[place] && row.target[place]);
-                    prop_assert!(lost.into_iter().all(|place| place % max_tokens == 0));
+                    prop_assert!(lost.into_iter().all(|place| place.is_multiple_of(max_tokens)));
                 }
                 Err(error) => {
-                    let trainable = |place: usize| row.target[place] && place % max_tokens != 0;
+                    let trainable = |place: usize| row.target[place] && !place.is_multiple_of(max_tokens);
                     prop_assert!(!(0..len).any(trainable), "{}", error);
                 }
             }
