@@ -244,6 +244,3 @@ pub fn pending(folder: &Path) -> Result<u64, TrackError> {
 /// Shared by the thread and the tracker.
 type Notify = Box<dyn FnMut(Notice) + Send>;
 type Lock = Arc<std::fs::File>;
-
-#[cfg(test)]
-mod tests;

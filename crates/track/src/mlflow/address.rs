@@ -9,11 +9,11 @@ pub struct Address(String);
 impl Address {
     pub fn parse(found: &str) -> Result<Self, TrackError> {
         let fault = |found: &str, problem| TrackError::Address { found: found.to_owned(), problem };
-        let trimmed = found.trim().trim_end_matches('/');
-        let Some((scheme, rest)) = trimmed.split_once("://") else {
+        let Some((scheme, rest)) = found.trim().split_once("://") else {
             // Such a text may be anything, a token pasted into the wrong place too.
             return Err(fault("…", "has no `http://` before its host"));
         };
+        let rest = rest.trim_end_matches('/');
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if let Some((_, host)) = authority.rsplit_once('@') {
             let shown = format!("{scheme}://…@{host}");
@@ -34,7 +34,7 @@ impl Address {
         if rest.contains(['?', '#']) || rest.contains(|c: char| c.is_whitespace()) {
             return Err(fault(&shown, "holds a query, a fragment or a space"));
         }
-        Ok(Self(trimmed.to_owned()))
+        Ok(Self(format!("{scheme}://{rest}")))
     }
 
     /// The address of an endpoint of the REST API, `experiments/create`.

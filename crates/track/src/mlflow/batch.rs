@@ -96,7 +96,8 @@ pub fn body(run_id: &str, lines: &[Parsed]) -> Value {
                 ));
             }
             Entry::Params { values } => {
-                params.extend(values.iter().map(|(key, value)| json!({"key": key, "value": value})));
+                params
+                    .extend(values.iter().map(|(key, value)| json!({"key": key, "value": value})));
             }
             Entry::Tags { values } => {
                 for (key, value) in values {
@@ -140,9 +141,8 @@ mod tests {
         let Some(Group::Batch(n)) = next(&full) else { panic!() };
         // The 1000th place is the tag's.
         assert_eq!(n, 4);
-        let params = Entry::Params {
-            values: vec![("k".repeat(250), "\"".repeat(6000)); PARAMS_A_LINE],
-        };
+        let params =
+            Entry::Params { values: vec![("k".repeat(250), "\"".repeat(6000)); PARAMS_A_LINE] };
         let full = lines(&vec![params; 9]);
         let Some(Group::Batch(n)) = next(&full) else { panic!() };
         assert!(n * PARAMS_A_LINE <= PARAMS);

@@ -143,9 +143,8 @@ fn answer(answered: Result<Response<Body>, ureq::Error>) -> Result<Value, Fault>
     let body = body.map_err(|error| Fault::away(format!("the answer broke off: {error}")))?;
     let object = serde_json::from_str::<Value>(&body).ok().filter(Value::is_object);
     if status.is_success() {
-        return object.ok_or_else(|| {
-            Fault::away("the answer is not JSON; is this an MLflow server?")
-        });
+        return object
+            .ok_or_else(|| Fault::away("the answer is not JSON; is this an MLflow server?"));
     }
     let field = |key| object.as_ref().and_then(|object| object.get(key)?.as_str());
     let code = field("error_code").unwrap_or_default().to_owned();

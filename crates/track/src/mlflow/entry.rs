@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn values_that_are_not_finite_are_valid_json_and_come_back() {
-        let values = [1.5, 0.1 + 0.2, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE];
+        let values =
+            [1.5, 0.1 + 0.2, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE];
         for value in values {
             let text = serde_json::to_string(&Number(value)).unwrap();
             serde_json::from_str::<serde_json::Value>(&text).unwrap();

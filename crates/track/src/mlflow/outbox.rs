@@ -120,8 +120,9 @@ impl Outbox {
         self.run(run_id)?;
         if lines.len() > 1 {
             let (first, second) = lines.split_at(lines.len() / 2);
-            return Ok(self.deliver(run_id, first, rejected)?
-                + self.deliver(run_id, second, rejected)?);
+            return Ok(
+                self.deliver(run_id, first, rejected)? + self.deliver(run_id, second, rejected)?
+            );
         }
         rejected(reason);
         self.cursor.rejected += 1;

@@ -62,8 +62,7 @@ impl Spool {
         let path = path(folder);
         let file = OpenOptions::new().create(true).append(true).read(true).open(&path);
         let file = file.map_err(TrackError::io("open", &path))?;
-        let mut spool =
-            Self { path, file, len: 0, told: HashMap::new(), params: HashMap::new() };
+        let mut spool = Self { path, file, len: 0, told: HashMap::new(), params: HashMap::new() };
         spool.recall().map_err(TrackError::io("read", &spool.path))?;
         let sent = Cursor::load(folder)?.offset;
         if sent > spool.len {
@@ -119,7 +118,11 @@ impl Spool {
     }
 
     /// The values that an earlier part of the run has not told, under names that MLflow allows.
-    pub fn new_values(&self, step: u64, values: &[(&str, f64)]) -> impl Iterator<Item = (String, f64)> {
+    pub fn new_values(
+        &self,
+        step: u64,
+        values: &[(&str, f64)],
+    ) -> impl Iterator<Item = (String, f64)> {
         let named = values.iter().map(|(key, value)| (names::name(key), *value));
         named.filter(move |(key, _)| self.told.get(key).is_none_or(|&told| step > told))
     }
