@@ -9,6 +9,18 @@
 //! server is and how to log in are values that the caller passes, and no error, notice or `Debug`
 //! output holds a password or a token.
 //!
+//! ```
+//! use rekindle_track::{RunStatus, TensorBoard, Trackers};
+//!
+//! let run = tempfile::tempdir()?;
+//! let mut trackers = Trackers::new(|name, error| eprintln!("{name} is left out: {error}"));
+//! trackers.push("tensorboard", TensorBoard::open(&run.path().join("tensorboard"), 1)?);
+//! trackers.params(&[("learning_rate".to_owned(), "1e-4".to_owned())]);
+//! trackers.scalars(1, 1_700_000_000.0, &[("train/loss", 2.5)]);
+//! assert!(trackers.finish(RunStatus::Finished, 1_700_000_001.0).is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Start reading at [`Tracker`].
 
 pub mod tracker;
