@@ -188,27 +188,46 @@ fn errors_of_the_server_and_nonsense_are_waited_out() {
     }
 }
 
-#[test]
-fn a_slow_answer_is_given_up_and_its_request_not_repeated() {
-    let timing = Timing { request_timeout: Duration::from_millis(100), ..timing() };
-    check_recovery(Mode::Slow(Duration::from_millis(400)), timing);
-}
-
-#[test]
-fn an_answer_that_was_lost_doubles_neither_run_nor_values() {
-    check_recovery(Mode::Lost, timing());
+/// The server carries out what it is asked, but for a while the client never learns of it.
+fn check_not_repeated(mode: Mode, timing: Timing) {
     let fake = Fake::start(0, Shared::default());
     let folder = tempfile::tempdir().unwrap();
-    let (mut tracker, _) = open(folder.path(), &fake.uri());
+    let (mut tracker, notices) = open_with(folder.path(), &fake.uri(), timing);
     tell(&mut tracker, 1..=3);
     until("the run is there", || fake.book.lock().unwrap().runs.len() == 1);
-    fake.mode(Mode::Lost);
+    fake.mode(mode);
     tell(&mut tracker, 4..=200);
     let before = requests(&fake.book);
     until("several attempts", || requests(&fake.book) >= before + 4);
     fake.mode(Mode::Sound);
     complete(&mut tracker);
     check_steps(&fake.book, 200);
+    check_notices(&notices);
+}
+
+#[test]
+fn a_slow_answer_is_given_up_and_its_request_not_repeated() {
+    let timing = Timing { request_timeout: Duration::from_millis(100), ..timing() };
+    check_recovery(Mode::Slow(Duration::from_millis(400)), timing);
+    check_not_repeated(Mode::Slow(Duration::from_millis(400)), timing);
+}
+
+#[test]
+fn an_answer_that_was_lost_doubles_no_value() {
+    check_recovery(Mode::Lost(""), timing());
+    check_not_repeated(Mode::Lost(""), timing());
+}
+
+#[test]
+fn a_run_whose_making_was_not_answered_is_found_again() {
+    let fake = Fake::start(0, Shared::default());
+    fake.mode(Mode::Lost("runs/create"));
+    let folder = tempfile::tempdir().unwrap();
+    let (mut tracker, notices) = open(folder.path(), &fake.uri());
+    tell(&mut tracker, 1..=5);
+    complete(&mut tracker);
+    check_steps(&fake.book, 5);
+    check_notices(&notices);
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub enum Mode {
     Text(&'static str),
     /// Waits before it answers.
     Slow(Duration),
-    /// Does what was asked, and hangs up instead of answering.
-    Lost,
+    /// Does what was asked, and hangs up instead of answering at endpoints of this name.
+    Lost(&'static str),
 }
 
 #[derive(Debug, Default)]
@@ -126,12 +126,12 @@ fn serve(mut stream: TcpStream, book: &Shared) -> std::io::Result<()> {
             (status, headers) = (code, more);
             text = answer.to_owned();
         }
-        Mode::Sound | Mode::Slow(_) | Mode::Lost => {
+        Mode::Sound | Mode::Slow(_) | Mode::Lost(_) => {
             let (code, answer) = book.lock().unwrap().answer(&target, &body);
             status = code;
             text = answer.to_string();
             match mode {
-                Mode::Lost => return Ok(()),
+                Mode::Lost(path) if target.contains(path) => return Ok(()),
                 Mode::Slow(time) => std::thread::sleep(time),
                 _ => {}
             }
