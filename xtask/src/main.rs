@@ -30,7 +30,9 @@ usage: cargo xtask <task>
   deny                                   licences, bans, sources and advisories of the dependencies
   fixtures --check                       every binary fixture has the digest its provenance states
   real [--shared DIR]                    tests on real models and data
-  interop [--venv DIR] [--shared DIR]    the Python peers read what we write, and the reverse";
+  interop [--venv DIR] [--shared DIR] [--only SCRIPT]
+                                         the Python peers read what we write, and the reverse;
+                                         `--venv` may be given several times";
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -63,7 +65,7 @@ fn main() -> Result<()> {
             real::run(&workspace, &options)
         }
         "interop" => {
-            options.expect_only(&["venv", "shared"])?;
+            options.expect_only(&["venv", "shared", "only"])?;
             interop::run(&workspace, &options)
         }
         "" | "help" | "--help" | "-h" => {

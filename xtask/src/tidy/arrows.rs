@@ -13,6 +13,7 @@ struct Arrow {
 const ARROWS: &[Arrow] = &[
     Arrow { from: "kernels", to: &[] },
     Arrow { from: "data", to: &[] },
+    Arrow { from: "track", to: &[] },
     Arrow { from: "quant", to: &["kernels"] },
     Arrow { from: "train", to: &["data"] },
     Arrow { from: "peft-core", to: &["quant", "kernels"] },
@@ -25,6 +26,7 @@ const ARROWS: &[Arrow] = &[
         to: &[
             "kernels",
             "data",
+            "track",
             "quant",
             "train",
             "peft-core",
@@ -56,6 +58,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("toml_edit", &["rekindle-recipe"]),
     ("annotate-snippets", &["rekindle-recipe"]),
     ("schemars", &["rekindle-recipe"]),
+    ("ureq", &["rekindle-track"]),
+    ("rustls", &["rekindle-track"]),
     ("anyhow", &["rekindle-cli", "rekindle-benches", "xtask"]),
     ("burn-cubecl", &["rekindle-kernels"]),
     ("burn-flex", &["rekindle-kernels"]),
