@@ -12,12 +12,15 @@ use rekindle_recipe::{Event, History, Record};
 use crate::dashboard::Session;
 use crate::host;
 use crate::progress::Progress;
+use crate::words;
 
 /// What shows the events of a run.
 pub struct Watcher {
     surface: Surface,
     /// Standard output as a stream of events, until nobody reads it any more.
     stream: bool,
+    /// What a dashboard would take with it when it closes: warnings and the end.
+    last_words: Vec<String>,
 }
 
 enum Surface {
@@ -28,7 +31,11 @@ enum Surface {
 impl Watcher {
     /// Lines on standard error, or a bar if that is a terminal and `plain` is not asked for.
     pub fn lines(plain: bool) -> Self {
-        Self { surface: Surface::Lines(Progress::new(plain)), stream: false }
+        Self {
+            surface: Surface::Lines(Progress::new(plain)),
+            stream: false,
+            last_words: Vec::new(),
+        }
     }
 
     /// The dashboard; `resumed` is the folder of a run that goes on.
@@ -39,7 +46,7 @@ impl Watcher {
         // A log that cannot be read is the run's to complain about.
         let earlier = resumed.and_then(|dir| History::read(dir.join("events.jsonl")).ok());
         let session = Session::start(earlier.unwrap_or_default(), stop, host::wants_color())?;
-        Ok(Self { surface: Surface::Dashboard(session), stream: false })
+        Ok(Self { surface: Surface::Dashboard(session), stream: false, last_words: Vec::new() })
     }
 
     /// Prints every event on standard output too, as a line of JSON.
@@ -48,11 +55,24 @@ impl Watcher {
         self
     }
 
+    /// Gives the terminal back and says what the dashboard has taken with it.
+    pub fn close(self) {
+        drop(self.surface);
+        for line in self.last_words {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+
     /// Shows one event.
     pub fn event(&mut self, event: &Event) {
         match &mut self.surface {
             Surface::Lines(progress) => progress.event(event),
-            Surface::Dashboard(session) => session.event(event),
+            Surface::Dashboard(session) => {
+                session.event(event);
+                if matches!(event, Event::Warning { .. } | Event::Finished { .. }) {
+                    self.last_words.extend(words::event(event));
+                }
+            }
         }
         if self.stream {
             // A reader that has gone away must not end the run.

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let listener = &mut |event: &_| watcher.event(event);
     let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener);
     // The terminal is given back before anything is printed on it.
-    drop(watcher);
+    watcher.close();
     let summary = summary
         .map_err(|error| at_their_place(error, &text, &arguments.recipe.display().to_string()))?;
     if arguments.json {

@@ -115,7 +115,9 @@ fn bounds<'p>(points: impl Iterator<Item = &'p (f64, f64)>) -> Option<[f64; 4]> 
         return None;
     }
     let margin = if high > low { 0.05 * (high - low) } else { 0.05 * high.abs().max(1e-6) };
-    Some([first, last.max(first + 1.0), low - margin, high + margin])
+    // A quantity without negative values needs no axis below zero.
+    let bottom = if low >= 0.0 { (low - margin).max(0.0) } else { low - margin };
+    Some([first, last.max(first + 1.0), bottom, high + margin])
 }
 
 /// A symbol in ASCII.

@@ -96,7 +96,9 @@ fn body(frame: &mut Frame<'_>, area: Rect, dashboard: &Dashboard, look: Look) {
     let columns = [Constraint::Fill(1), Constraint::Length(if wide { FIGURES } else { 0 })];
     let [main, figures_area] = Layout::horizontal(columns).areas(area);
     if wide {
-        let lines: Vec<Line<'_>> = figures(dashboard).into_iter().map(Line::from).collect();
+        let width = usize::from(FIGURES) - 2;
+        let lines: Vec<Line<'_>> =
+            figures(dashboard).iter().map(|it| Line::from(across(it, width))).collect();
         frame.render_widget(Paragraph::new(lines).block(Block::bordered()), figures_area);
     }
     match dashboard.pane {
@@ -143,8 +145,8 @@ fn curve(dashboard: &Dashboard, pane: Pane) -> Curve<'static> {
     Curve { title: pane.name(), train, validation }
 }
 
-/// The newest figures, a line each.
-fn figures(dashboard: &Dashboard) -> Vec<String> {
+/// The newest figures by name.
+fn figures(dashboard: &Dashboard) -> Vec<(&'static str, String)> {
     let history = &dashboard.history;
     let last = history.steps.last();
     let of = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), words::number);
@@ -170,7 +172,7 @@ fn figures(dashboard: &Dashboard) -> Vec<String> {
     if skipped > 0 {
         rows.push(("steps left out", skipped.to_string()));
     }
-    rows.into_iter().map(|(name, value)| format!("{name:<14}{value:>12}")).collect()
+    rows
 }
 
 /// The last lines that fit; `scroll` lines older than the newest.
@@ -221,13 +223,23 @@ fn footer(frame: &mut Frame<'_>, area: Rect, dashboard: &Dashboard, look: Look) 
     frame.render_widget(Span::styled(text, style), area);
 }
 
+/// A name and its value at the two ends of a line.
+fn across((name, value): &(&str, String), width: usize) -> String {
+    let rest = width.saturating_sub(name.len());
+    format!("{name}{value:>rest$}")
+}
+
 fn small(frame: &mut Frame<'_>, area: Rect, dashboard: &Dashboard) {
-    let mut lines = vec![progress(dashboard)];
+    let history = &dashboard.history;
+    let left = history.seconds_left().filter(|_| history.ended.is_none());
+    let mut rows = vec![("step", format!("{}/{}", history.step(), history.total_steps()))];
+    rows.extend(left.map(|it| ("time left", words::duration(it))));
     if dashboard.stopping {
-        lines.push("stopping".to_owned());
+        rows.insert(0, ("stopping", String::new()));
     }
-    lines.extend(figures(dashboard));
-    let lines: Vec<Line<'_>> = lines.into_iter().map(Line::from).collect();
+    rows.extend(figures(dashboard));
+    let lines: Vec<Line<'_>> =
+        rows.iter().map(|it| Line::from(across(it, usize::from(area.width)))).collect();
     frame.render_widget(Paragraph::new(lines), area);
 }
 

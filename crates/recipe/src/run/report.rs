@@ -84,8 +84,16 @@ pub(super) fn write(plan: &Plan, summary: &RunSummary) -> Result<(), RunError> {
 
 /// The hashes that are known without reading a file for them: of the data, of the last checkpoint.
 fn hashes(history: &History) -> Vec<(String, String)> {
-    let data = history.data.as_ref().and_then(|data| data.blake3.clone());
-    let mut hashes: Vec<_> = data.map(|hash| ("data".to_owned(), hash)).into_iter().collect();
+    let data = history.data.as_ref().and_then(|data| data.blake3.as_deref());
+    let mut hashes = match data {
+        // The hash of the validation file follows that of the training file, if there is one.
+        Some(both) if both.len() == 128 && both.is_ascii() => vec![
+            ("training data".to_owned(), both[..64].to_owned()),
+            ("validation data".to_owned(), both[64..].to_owned()),
+        ],
+        Some(hash) => vec![("data".to_owned(), hash.to_owned())],
+        None => Vec::new(),
+    };
     if let Some((step, path)) = history.checkpoints.last() {
         let files = manifest(path).unwrap_or_default().into_iter();
         hashes
