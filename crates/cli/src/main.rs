@@ -2,14 +2,18 @@
 //! went.
 
 mod commands;
+mod dashboard;
 mod device;
+mod host;
 mod progress;
+mod watch;
+mod words;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{chat, config, data, demo, doctor, eval, export, model, train};
+use commands::{chat, config, data, demo, doctor, eval, export, model, runs, train};
 
 /// Fine-tunes language models.
 #[derive(Debug, Parser)]
@@ -40,11 +44,15 @@ enum Command {
     /// Checks, shows and describes recipes.
     #[command(subcommand)]
     Config(config::Command),
+    /// Looks at runs: list, show, chart, compare, stop, rm.
+    #[command(subcommand)]
+    Runs(runs::Command),
     /// Says what this program can use on this machine.
     Doctor(doctor::Arguments),
 }
 
 fn main() -> ExitCode {
+    progress::end_quietly_on_broken_pipes();
     let command = Arguments::parse().command;
     match rekindle_kernels::on_compute_threads(|| run(command)) {
         Ok(code) => ExitCode::from(code),
@@ -62,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Model(command) => model::run(&command),
         Command::Export(arguments) => export::run(&arguments),
         Command::Config(command) => config::run(&command),
+        Command::Runs(command) => runs::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

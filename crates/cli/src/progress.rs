@@ -1,11 +1,12 @@
 //! What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rekindle_recipe::{Event, RunError};
+
+use crate::words;
 
 /// Prints events to standard error.
 pub struct Progress {
@@ -28,8 +29,8 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 
@@ -38,24 +39,15 @@ impl Progress {
         match event {
             Event::RunStarted { .. } => self.started(event),
             Event::Step { .. } => self.step(event),
-            Event::Eval { step, split, loss, perplexity, exact_match, .. } => {
-                let exact = exact_match.map(|rate| format!(" | exact match {:.1} %", rate * 100.0));
-                self.line(&format!(
-                    "eval at step {step} | {split} loss {loss:.4} | perplexity {perplexity:.3}{}",
-                    exact.unwrap_or_default()
-                ));
-            }
-            Event::Checkpoint { step, path } => {
-                self.line(&format!("checkpoint of step {step}: {}", path.display()));
-            }
-            Event::Warning { message } => self.line(&format!("warning: {message}")),
-            Event::Exported { kind, path } => self.line(&format!("{kind}: {}", path.display())),
-            Event::Finished { steps, seconds, status } => {
+            Event::Finished { .. } => {
                 if let Some(bar) = &self.bar {
                     bar.finish_and_clear();
                 }
-                self.line(&format!("{status:?} after {steps} steps, {seconds:.1} s"));
             }
+            _ => {}
+        }
+        if let Some(line) = words::event(event) {
+            self.line(&line);
         }
     }
 
@@ -106,22 +98,41 @@ impl Progress {
         self.seconds += seconds;
         self.steps += 1;
         let left = self.seconds / self.steps as f64 * total_steps.saturating_sub(*step) as f64;
-        let eta = Duration::from_secs_f64(left.max(0.0)).as_secs();
         let text = format!(
             "step {step}/{total_steps} ({:.0}%) | loss {loss:.4} | lr {learning_rate:.2e} | \
-             gnorm {grad_norm:.3} | {tokens_per_second:.0} tok/s | eta {}m{:02}s",
+             gnorm {grad_norm:.3} | {tokens_per_second:.0} tok/s | eta {}",
             100.0 * *step as f64 / (*total_steps).max(1) as f64,
-            eta / 60,
-            eta % 60
+            words::duration(left)
         );
         match &self.bar {
             Some(bar) => {
                 bar.set_position(*step);
                 bar.set_message(text);
             }
-            None => eprintln!("{text}"),
+            None => say(&text),
         }
     }
+}
+
+/// Prints a line on standard error; a reader that has gone away must not end the run.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Exit code of a program whose output nobody reads any more, as shells know it from SIGPIPE.
+const BROKEN_PIPE: i32 = 141;
+
+/// Ends the program without a word where `print!` finds that the reader has gone, as in
+/// `rekindle runs list | head`. Rust panics there.
+pub fn end_quietly_on_broken_pipes() {
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let words = info.payload_as_str().unwrap_or_default();
+        if words.starts_with("failed printing to std") && words.contains("Broken pipe") {
+            signal_hook::low_level::exit(BROKEN_PIPE);
+        }
+        earlier(info);
+    }));
 }
 
 /// Prints an error as the user is to read it and gives its exit code.

@@ -1,4 +1,4 @@
-//! The loss curve of a run as an SVG drawing.
+//! Curves of a run as SVG drawings.
 
 mod ticks;
 
@@ -22,10 +22,11 @@ const MAX_TITLE: usize = 50;
 /// Most points drawn of one line; more would be finer than a pixel.
 const MAX_POINTS: usize = 2000;
 
+/// Rules for the classes of a drawing, for a page that holds several.
 // Greys at half strength and middle tones are legible on white and on black.
-const STYLE: &str = "\
-text{font:12px system-ui,sans-serif;fill:#808080}\
-.title{font-size:15px;font-weight:600}\
+pub const STYLE: &str = "\
+svg text{font:12px system-ui,sans-serif;fill:#808080}\
+svg .title{font-size:15px;font-weight:600}\
 .grid{stroke:#808080;stroke-opacity:.22}\
 .axis{stroke:#808080;stroke-opacity:.7}\
 .raw{fill:none;stroke:#4c86d8;stroke-opacity:.32;stroke-width:1}\
@@ -41,34 +42,71 @@ text{font:12px system-ui,sans-serif;fill:#808080}\
 /// points at all the drawing says so. The smoothed course is the exponential mean with weight 0.9,
 /// divided by the sum of its weights, so that it does not start at zero.
 pub fn loss_curve_svg(train: &[(u64, f64)], validation: &[(u64, f64)], title: &str) -> String {
-    let train = finite(train);
-    let validation = finite(validation);
-    let mut svg = String::new();
-    let _ = write!(
-        svg,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n<title>{title}</title>\n\
-         <style>{STYLE}</style>\n<text class=\"title\" x=\"{LEFT}\" y=\"26\">{heading}</text>\n",
-        title = escape(title),
-        heading = escape(&heading(title))
-    );
-    match Frame::around(train.iter().chain(&validation)) {
-        None => {
-            let (x, y) = (WIDTH / 2.0, HEIGHT / 2.0);
-            let _ = writeln!(
-                svg,
-                "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">no finite loss</text>"
-            );
+    let figure =
+        Figure { title, quantity: "loss", unit: "nats per token", train, validation, smooth: true };
+    figure.draw(&format!("<style>{STYLE}</style>\n"))
+}
+
+/// One quantity over the steps, as points (step, value).
+#[derive(Clone, Copy, Debug)]
+pub struct Figure<'a> {
+    /// What stands above it.
+    pub title: &'a str,
+    /// What is drawn.
+    pub quantity: &'a str,
+    /// Its unit; empty for a plain number.
+    pub unit: &'a str,
+    /// Values of the updates.
+    pub train: &'a [(u64, f64)],
+    /// Values of the evaluations.
+    pub validation: &'a [(u64, f64)],
+    /// Whether the smoothed course of the updates is drawn over them.
+    pub smooth: bool,
+}
+
+impl Figure<'_> {
+    /// The drawing as an element of a page that has the rules of [`STYLE`].
+    pub fn svg(&self) -> String {
+        self.draw("")
+    }
+
+    fn draw(&self, style: &str) -> String {
+        let (train, validation) = (finite(self.train), finite(self.validation));
+        let mut svg = String::new();
+        let _ = write!(
+            svg,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n<title>{title}</title>\n\
+             {style}<text class=\"title\" x=\"{LEFT}\" y=\"26\">{heading}</text>\n",
+            title = escape(self.title),
+            heading = escape(&heading(self.title))
+        );
+        match Frame::around(train.iter().chain(&validation)) {
+            None => {
+                let (x, y) = (WIDTH / 2.0, HEIGHT / 2.0);
+                let _ = writeln!(
+                    svg,
+                    "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">no finite {}</text>",
+                    escape(self.quantity)
+                );
+            }
+            Some(frame) => {
+                frame.draw_axes(&mut svg, &self.label());
+                draw_train(&mut svg, &frame, &train, self.smooth);
+                draw_validation(&mut svg, &frame, &validation);
+                draw_legend(&mut svg, self.smooth && !train.is_empty(), !validation.is_empty());
+            }
         }
-        Some(frame) => {
-            frame.draw_axes(&mut svg);
-            draw_train(&mut svg, &frame, &train);
-            draw_validation(&mut svg, &frame, &validation);
-            draw_legend(&mut svg, !train.is_empty(), !validation.is_empty());
+        svg.push_str("</svg>\n");
+        svg
+    }
+
+    fn label(&self) -> String {
+        match self.unit {
+            "" => escape(self.quantity),
+            unit => escape(&format!("{} ({unit})", self.quantity)),
         }
     }
-    svg.push_str("</svg>\n");
-    svg
 }
 
 /// The title, cut to what fits.
@@ -114,7 +152,7 @@ impl Frame {
         HEIGHT - BOTTOM - self.losses.part(loss) * (HEIGHT - TOP - BOTTOM)
     }
 
-    fn draw_axes(&self, svg: &mut String) {
+    fn draw_axes(&self, svg: &mut String, label: &str) {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for index in 0..self.losses.count {
             let y = self.y(self.losses.at(index));
@@ -143,19 +181,23 @@ impl Frame {
             "<path class=\"axis\" fill=\"none\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\n\
              <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text>\n\
              <text x=\"16\" y=\"{middle}\" text-anchor=\"middle\" \
-             transform=\"rotate(-90 16 {middle})\">loss (nats per token)</text>",
+             transform=\"rotate(-90 16 {middle})\">{label}</text>",
             (LEFT + right) / 2.0,
             HEIGHT - 12.0
         );
     }
 }
 
-fn draw_train(svg: &mut String, frame: &Frame, train: &[(f64, f64)]) {
+fn draw_train(svg: &mut String, frame: &Frame, train: &[(f64, f64)], smooth: bool) {
     if let [(step, loss)] = train {
         dot(svg, "dot1", frame.x(*step), frame.y(*loss));
     }
-    line(svg, "raw", frame, train);
-    line(svg, "train", frame, &smoothed(train));
+    if smooth {
+        line(svg, "raw", frame, train);
+        line(svg, "train", frame, &smoothed(train));
+    } else {
+        line(svg, "train", frame, train);
+    }
 }
 
 fn draw_validation(svg: &mut String, frame: &Frame, validation: &[(f64, f64)]) {
@@ -222,8 +264,8 @@ fn draw_legend(svg: &mut String, train: bool, validation: bool) {
     }
 }
 
-/// Text for XML: markup escaped, characters that XML cannot hold replaced.
-fn escape(text: &str) -> String {
+/// Text for XML and HTML: markup escaped, characters that XML cannot hold replaced.
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -231,6 +273,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
             '\t' => escaped.push(' '),
             '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
             other if other.is_control() => escaped.push('\u{fffd}'),

@@ -1,16 +1,19 @@
 //! The run's log: one JSON object a line in `events.jsonl`.
 
+mod facts;
 mod log;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use facts::{DataStatistics, Environment, LengthBin, length_bins};
 pub use log::{EventLog, EventsError, read};
 
 /// Something that happened in a run.
 ///
 /// A number that is not finite is written as `null` and read back as NaN, as JSON has no other.
+/// Fields and events that a newer version has added are passed over when a log is read.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -37,6 +40,10 @@ pub enum Event {
         /// Updates of the whole run.
         total_steps: u64,
     },
+    /// What the run computes with and on.
+    Environment(Environment),
+    /// What the rows of the run are like.
+    Data(DataStatistics),
     /// An update was made.
     Step {
         /// Number of the update, from 1.
@@ -62,6 +69,9 @@ pub enum Event {
         /// Whether the update was left out because its gradient was not finite.
         #[serde(default)]
         skipped: bool,
+        /// Most memory that the process has held at once, in bytes, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_bytes: Option<u64>,
     },
     /// Held-out rows were measured.
     Eval {
@@ -80,6 +90,19 @@ pub enum Event {
         /// Part of the prompts that were answered exactly as in the row, 0 to 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exact_match: Option<f64>,
+    },
+    /// An answer that an evaluation made; at step 0 it is the base model's.
+    Sample {
+        /// Updates made so far.
+        step: u64,
+        /// Which rows, such as `validation`.
+        split: String,
+        /// What was asked.
+        question: String,
+        /// The answer in the row.
+        wanted: String,
+        /// The model's answer.
+        given: String,
     },
     /// A checkpoint was written and is safe.
     Checkpoint {
@@ -109,6 +132,9 @@ pub enum Event {
         /// Wall time of this part of the run.
         seconds: f64,
     },
+    /// An event of a newer version, of which nothing is known; it is never written.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// How a run ended.
@@ -129,13 +155,17 @@ impl Event {
     /// The update that the event belongs to, for those that a resumed run makes again.
     pub fn step(&self) -> Option<u64> {
         match self {
-            Self::Step { step, .. } | Self::Eval { step, .. } | Self::Checkpoint { step, .. } => {
-                Some(*step)
-            }
+            Self::Step { step, .. }
+            | Self::Eval { step, .. }
+            | Self::Sample { step, .. }
+            | Self::Checkpoint { step, .. } => Some(*step),
             Self::RunStarted { .. }
+            | Self::Environment(_)
+            | Self::Data(_)
             | Self::Warning { .. }
             | Self::Exported { .. }
-            | Self::Finished { .. } => None,
+            | Self::Finished { .. }
+            | Self::Unknown => None,
         }
     }
 }
@@ -151,8 +181,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record as a line of the log.
-    fn line(&self) -> serde_json::Result<String> {
+    /// The record as a line of the log, with its line break.
+    ///
+    /// # Errors
+    /// For [`Event::Unknown`], of which nothing is known that could be written.
+    pub fn line(&self) -> serde_json::Result<String> {
         let mut line = serde_json::to_string(self)?;
         line.push('\n');
         Ok(line)
@@ -186,6 +219,7 @@ mod tests {
             seconds: 2.0,
             tokens_per_second: 320.0,
             skipped: false,
+            memory_bytes: None,
         }
     }
 
@@ -215,7 +249,28 @@ mod tests {
                 target_tokens: 4,
                 total_steps: 5,
             },
+            Event::Environment(Environment {
+                version: "0.1.0".into(),
+                os: "linux".into(),
+                arch: "x86_64".into(),
+                cpu: Some("a processor".into()),
+                threads: Some(2),
+                features: vec!["flex".into()],
+            }),
+            Event::Data(DataStatistics {
+                total_tokens: 70,
+                rejected: [("too long".to_owned(), 3)].into(),
+                lengths: length_bins([1, 40, 41].into_iter()),
+                ..DataStatistics::default()
+            }),
             step(1, 0.1 + 0.2),
+            Event::Sample {
+                step: 1,
+                split: "validation".into(),
+                question: "q".into(),
+                wanted: "w".into(),
+                given: "g\n\"".into(),
+            },
             Event::Eval {
                 step: 1,
                 split: "validation".into(),
@@ -233,6 +288,21 @@ mod tests {
             let read: Record = serde_json::from_str(&record.line().unwrap()).unwrap();
             assert_eq!(read, record);
         }
+    }
+
+    #[test]
+    fn lines_of_older_and_newer_versions_are_read() {
+        let old = "{\"time\":1.0,\"event\":\"step\",\"step\":1,\"total_steps\":9,\"loss\":2.0,\
+                   \"grad_norm\":1.0,\"learning_rate\":0.1,\"tokens\":4,\"seconds\":1.0,\
+                   \"tokens_per_second\":4.0,\"colour\":{\"r\":1}}";
+        let record: Record = serde_json::from_str(old).unwrap();
+        let Event::Step { skipped: false, memory_bytes: None, .. } = record.event else {
+            panic!("{record:?}")
+        };
+        let new = "{\"time\":1.0,\"event\":\"moon_phase\",\"step\":[1],\"phase\":\"new\"}";
+        let record: Record = serde_json::from_str(new).unwrap();
+        assert_eq!(record.event, Event::Unknown);
+        assert!(record.line().is_err(), "it must not overwrite what is not known");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod set;
 
 pub mod curve;
 pub mod events;
+pub mod history;
+pub mod runs;
 
 pub mod dataset;
 pub mod demo;
@@ -31,8 +33,9 @@ pub mod run;
 pub use error::RunError;
 pub use events::{Event, EventLog, Record};
 pub use finite::NonFinite;
+pub use history::History;
 pub use model::{OpenModel, TextSide};
 pub use plan::Plan;
 pub use recipe::{Method, Problem, Recipe};
-pub use run::{Measured, Resume, RunOptions, RunSummary, run};
+pub use run::{Host, Measured, Resume, RunOptions, RunSummary, run};
 pub use source_error::SourceError;

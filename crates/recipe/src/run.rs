@@ -1,6 +1,7 @@
 //! A run from its plan to its report.
 
-mod folder;
+pub(crate) mod folder;
+mod host;
 mod observer;
 pub mod report;
 
@@ -28,6 +29,7 @@ use crate::recipe::{Batching, Packing, Recipe};
 
 pub use folder::Resume;
 use folder::RunFolder;
+pub use host::Host;
 use observer::{Log, RunObserver};
 
 /// Rows of one forward pass while evaluating.
@@ -46,6 +48,8 @@ pub struct RunOptions {
     pub stop_after: Option<u64>,
     /// Whether to train on a base model with weights that are not finite.
     pub allow_nonfinite_base: bool,
+    /// What the program says of itself and its machine.
+    pub host: Host,
 }
 
 /// A measurement of a model on the validation rows.
@@ -129,6 +133,8 @@ pub fn run(
     folder.write_rejects(&loaded.dataset.rejects)?;
     let mut log = Log::new(folder.event_log(state.step)?, listener);
     announce(&mut log, plan, &loaded, device, total_steps)?;
+    log.event(&Event::Environment(options.host.environment()))?;
+    log.event(&Event::Data(host::statistics(&loaded.dataset, &data_hash)))?;
     for warning in folder.warnings() {
         log.warn(warning)?;
     }

@@ -53,6 +53,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("minijinja-contrib", &["rekindle-data"]),
     ("clap", &["rekindle-cli", "rekindle-benches"]),
     ("indicatif", &["rekindle-cli"]),
+    ("ratatui", &["rekindle-cli"]),
+    ("rustix", &["rekindle-cli"]),
     ("signal-hook", &["rekindle-cli"]),
     ("toml", &["rekindle-recipe"]),
     ("toml_edit", &["rekindle-recipe"]),

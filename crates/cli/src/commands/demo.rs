@@ -11,8 +11,8 @@ use rekindle_recipe::{Plan, Recipe, RunError, RunOptions};
 
 use super::sampling::SamplingArgs;
 use super::{Which, chat, train};
-use crate::device;
-use crate::progress::Progress;
+use crate::watch::Watcher;
+use crate::{device, host};
 
 /// Arguments of `rekindle demo`.
 #[derive(Debug, Args)]
@@ -38,11 +38,15 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let text = material.recipe(&arguments.output.join("run"), arguments.max_steps);
     let recipe = Recipe::parse(&text, "demo.toml").map_err(RunError::from)?;
     let plan = Plan::resolve(recipe, "demo")?;
-    let options =
-        RunOptions { overwrite: true, stop: train::stop_flag()?, ..RunOptions::default() };
+    let options = RunOptions {
+        overwrite: true,
+        stop: train::stop_flag()?,
+        host: host::of(&device),
+        ..RunOptions::default()
+    };
     eprintln!("The base model knows an invented world but has never seen a question.");
-    let mut progress = Progress::new(arguments.plain);
-    let listener = &mut |event: &_| progress.event(event);
+    let mut watcher = Watcher::lines(arguments.plain || host::is_dumb());
+    let listener = &mut |event: &_| watcher.event(event);
     let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener)?;
     match summary.status {
         Status::Cancelled => return Ok(130),

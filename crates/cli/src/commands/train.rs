@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rekindle_recipe::events::Status;
 use rekindle_recipe::run::report;
 use rekindle_recipe::{Plan, Resume, RunError, RunOptions, RunSummary, SourceError, set};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::device;
-use crate::progress::Progress;
+use crate::watch::Watcher;
+use crate::{device, host};
 
 /// Arguments of `rekindle train`.
 #[derive(Debug, Args)]
@@ -40,18 +40,32 @@ pub struct Arguments {
     /// Trains on a base model even if some of its weights are NaN or infinite.
     #[arg(long)]
     allow_nonfinite_base: bool,
+    /// Shows the run on a dashboard; plain lines where there is no terminal.
+    #[arg(long)]
+    tui: bool,
     /// Plain lines even on a terminal.
     #[arg(long)]
     plain: bool,
+    /// Prints every event on standard output as it happens.
+    #[arg(long, value_name = "FORMAT")]
+    events: Option<Stream>,
     /// Prints the summary as JSON on standard output.
     #[arg(long)]
     json: bool,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Stream {
+    /// A line of JSON each, as in the run's `events.jsonl`.
+    Json,
 }
 
 /// Trains and prints where the results are.
 pub fn run(arguments: &Arguments) -> Result<u8> {
     let device = device::open(&arguments.device)?;
     let (plan, text) = plan(arguments)?;
+    let (stop, mut watcher) = watcher(arguments, &plan)?;
     let options = RunOptions {
         resume: match &arguments.resume {
             None => Resume::No,
@@ -59,13 +73,16 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
             Some(Some(path)) => Resume::From(path.clone()),
         },
         overwrite: arguments.overwrite,
-        stop: stop_flag()?,
+        stop,
         stop_after: arguments.stop_after,
         allow_nonfinite_base: arguments.allow_nonfinite_base,
+        host: host::of(&device),
     };
-    let mut progress = Progress::new(arguments.plain);
-    let listener = &mut |event: &_| progress.event(event);
-    let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener)
+    let listener = &mut |event: &_| watcher.event(event);
+    let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener);
+    // The terminal is given back before anything is printed on it.
+    watcher.close();
+    let summary = summary
         .map_err(|error| at_their_place(error, &text, &arguments.recipe.display().to_string()))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&summary)?);
@@ -77,6 +94,24 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         Status::Preempted => 75,
         _ => 0,
     })
+}
+
+/// The flag that stops the run, and who shows it.
+fn watcher(arguments: &Arguments, plan: &Plan) -> Result<(Arc<AtomicUsize>, Watcher)> {
+    let stream = arguments.events.is_some();
+    let wanted = arguments.tui && !arguments.plain && !arguments.json && !stream;
+    if wanted && host::has_screen() {
+        let stop = Arc::default();
+        let resumed = arguments.resume.is_some().then_some(plan.run_dir.as_path());
+        let watcher = Watcher::dashboard(Arc::clone(&stop), resumed)?;
+        return Ok((stop, watcher));
+    }
+    if wanted {
+        eprintln!("note: there is no terminal for `--tui`; plain lines instead");
+    }
+    // Lines in a terminal's scroll and JSON would mix with a bar.
+    let plain = arguments.plain || arguments.tui || stream || host::is_dumb();
+    Ok((stop_flag()?, Watcher::lines(plain).with_stream(stream)))
 }
 
 fn plan(arguments: &Arguments) -> Result<(Plan, String)> {
@@ -131,8 +166,10 @@ pub fn table(summary: &RunSummary) {
         println!("{name:<18}{base:>18}{tuned:>18}");
     }
     println!();
+    let page = summary.report.with_extension("html");
     let places = [
         ("report", Some(&summary.report)),
+        ("report page", Some(&page)),
         ("curve", Some(&summary.curve)),
         ("adapter", summary.adapter.as_ref()),
         ("merged model", summary.merged.as_ref()),

@@ -66,9 +66,10 @@ impl EventLog {
         if !path.exists() {
             return Self::create(path);
         }
-        let mut records = read(&path)?;
-        records.retain(|record| record.event.step().is_none_or(|of| of <= step));
-        replace(&path, &records)
+        let bytes = bytes(&path)?;
+        let mut lines = lines(&path, &bytes)?;
+        lines.retain(|(line, record)| step_of(line, record).is_none_or(|of| of <= step));
+        replace(&path, lines.iter().map(|(line, _)| *line))
             .and_then(|()| OpenOptions::new().append(true).open(&path))
             .map(|file| Self { file, path: path.clone() })
             .map_err(|source| EventsError::Io { action: "rewrite", path, source })
@@ -94,11 +95,21 @@ impl EventLog {
     }
 }
 
-fn replace(path: &Path, records: &[Record]) -> io::Result<()> {
+/// The update that a line belongs to; an event that is not known may still say it.
+fn step_of(line: &[u8], record: &Record) -> Option<u64> {
+    match record.event {
+        Event::Unknown => serde_json::from_slice::<serde_json::Value>(line).ok()?["step"].as_u64(),
+        _ => record.event.step(),
+    }
+}
+
+/// Lines are kept as they stand: they may hold what only a newer version knows.
+fn replace<'l>(path: &Path, lines: impl Iterator<Item = &'l [u8]>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    for record in records {
-        file.write_all(record.line()?.as_bytes())?;
+    for line in lines {
+        file.write_all(line)?;
+        file.write_all(b"\n")?;
     }
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -107,15 +118,25 @@ fn replace(path: &Path, records: &[Record]) -> io::Result<()> {
 
 /// All events of a log; a last line torn by a crash is left out.
 ///
+/// Events of a newer version come as [`Event::Unknown`].
+///
 /// # Errors
 /// The file cannot be read, or a line before the last is not an event.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>, EventsError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|source| EventsError::Io {
+    let bytes = bytes(path)?;
+    Ok(lines(path, &bytes)?.into_iter().map(|(_, record)| record).collect())
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, EventsError> {
+    std::fs::read(path).map_err(|source| EventsError::Io {
         action: "read",
         path: path.into(),
         source,
-    })?;
+    })
+}
+
+fn lines<'b>(path: &Path, bytes: &'b [u8]) -> Result<Vec<(&'b [u8], Record)>, EventsError> {
     let lines: Vec<_> = bytes
         .split(|byte| *byte == b'\n')
         .enumerate()
@@ -124,7 +145,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>, EventsError> {
     let mut records = Vec::with_capacity(lines.len());
     for (position, (index, line)) in lines.iter().enumerate() {
         match serde_json::from_slice(line) {
-            Ok(record) => records.push(record),
+            Ok(record) => records.push((*line, record)),
             Err(_) if position + 1 == lines.len() => {}
             Err(error) => {
                 let reason = error.to_string();
@@ -175,6 +196,20 @@ mod tests {
         log.append(6.0, &step(2, 1.0)).unwrap();
         assert_eq!(steps(&path), [Some(1), None, Some(2)]);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn resuming_keeps_what_only_a_newer_version_knows() {
+        let (_folder, path) = log_of_three();
+        let newer = [
+            "{\"time\":5.0,\"event\":\"moon_phase\",\"step\":1,\"phase\":\"new\"}\n",
+            "{\"time\":6.0,\"event\":\"moon_phase\",\"step\":3}\n",
+        ];
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(newer.concat().as_bytes()).unwrap();
+        EventLog::resume(&path, 2).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(newer[0]) && !text.contains(newer[1]), "{text}");
     }
 
     #[test]

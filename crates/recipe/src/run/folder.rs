@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::recipe::Recipe;
 
 /// Marks a folder as a run of ours.
-const MARKER: &str = "plan.toml";
+pub(crate) const MARKER: &str = "plan.toml";
 const BASE: &str = "base.json";
 
 /// Whether and from where a run continues.
@@ -162,13 +162,13 @@ impl RunFolder {
     }
 }
 
-fn is_occupied(dir: &Path) -> bool {
+pub(crate) fn is_occupied(dir: &Path) -> bool {
     fs::read_dir(dir)
         .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "run.lock"))
 }
 
 /// Removes everything but the lock, the marker last: what a crash leaves is still ours to remove.
-fn clear(dir: &Path) -> Result<(), RunError> {
+pub(crate) fn clear(dir: &Path) -> Result<(), RunError> {
     let io = |source| RunError::Io { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(io)? {
         let entry = entry.map_err(io)?;

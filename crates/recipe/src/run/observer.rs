@@ -13,6 +13,9 @@ use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
 use crate::error::RunError;
 use crate::events::{Event, EventLog};
 
+/// Answers of an evaluation that become events; `summary.json` has them all.
+const SAMPLES: usize = 16;
+
 /// The log file and the listener: every event goes to both.
 pub(super) struct Log<'a> {
     file: EventLog,
@@ -44,7 +47,18 @@ impl<'a> Log<'a> {
             perplexity: loss.perplexity,
             tokens: loss.tokens,
             exact_match: measured.answers.as_ref().map(|answers| answers.rate()),
-        })
+        })?;
+        let answers = measured.answers.iter().flat_map(|it| &it.answers);
+        for answer in answers.take(SAMPLES) {
+            self.event(&Event::Sample {
+                step,
+                split: "validation".to_owned(),
+                question: answer.question.clone(),
+                wanted: answer.wanted.clone(),
+                given: answer.given.clone(),
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -90,6 +104,7 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
             seconds: report.seconds,
             tokens_per_second: report.units as f64 / report.seconds,
             skipped: report.skipped,
+            memory_bytes: self.options.host.memory_bytes(),
         });
     }
 

@@ -1,6 +1,10 @@
-//! What is written when a run has ended: exports, loss curve, report.
+//! What is written when a run has ended: exports, loss curve, reports.
 
+mod html;
+
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use rekindle_export::{MergedDtype, adapter_notes, write_adapter, write_merged};
 use rekindle_models::Decoder;
@@ -10,7 +14,8 @@ use super::observer::Log;
 use super::{Measured, RunSummary};
 use crate::curve::loss_curve_svg;
 use crate::error::RunError;
-use crate::events::{self, Event};
+use crate::events::Event;
+use crate::history::History;
 use crate::model::TextSide;
 use crate::plan::Plan;
 
@@ -48,7 +53,7 @@ pub(super) fn export(
 }
 
 /// A resumed run may find the exports of an earlier end of it.
-fn replace(path: &std::path::Path) -> Result<(), RunError> {
+fn replace(path: &Path) -> Result<(), RunError> {
     if path.is_dir() {
         let io = |source| RunError::Io { path: path.to_owned(), source };
         std::fs::remove_dir_all(path).map_err(io)?;
@@ -56,21 +61,54 @@ fn replace(path: &std::path::Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Writes the curve, the report and the summary from the run's log.
+/// Writes the curve, the reports and the summary from the run's log.
 pub(super) fn write(plan: &Plan, summary: &RunSummary) -> Result<(), RunError> {
-    let (mut train, mut validation) = (Vec::new(), Vec::new());
-    for record in events::read(plan.run_dir.join("events.jsonl"))? {
-        match record.event {
-            Event::Step { step, loss, .. } => train.push((step, loss)),
-            Event::Eval { step, loss, .. } => validation.push((step, loss)),
-            _ => {}
-        }
-    }
+    let history = History::read(plan.run_dir.join("events.jsonl"))?;
+    let (train, validation) = (history.curve(|point| point.loss), history.eval_curve());
     let curve = loss_curve_svg(&train, &validation, &plan.name());
     folder::write(&summary.curve, curve.as_bytes())?;
     folder::write(&summary.report, markdown(plan, summary).as_bytes())?;
+    let page = html::Page {
+        name: &plan.name(),
+        method: plan.method_name(),
+        model: &plan.recipe.model.display().to_string(),
+        plan: &plan.to_toml().unwrap_or_default(),
+        history: &history,
+        summary,
+        hashes: &hashes(&history),
+    };
+    folder::write(&plan.run_dir.join("report.html"), page.render().as_bytes())?;
     let json = serde_json::to_vec_pretty(summary).unwrap_or_default();
     folder::write(&plan.run_dir.join("summary.json"), &json)
+}
+
+/// The hashes that are known without reading a file for them: of the data, of the last checkpoint.
+fn hashes(history: &History) -> Vec<(String, String)> {
+    let data = history.data.as_ref().and_then(|data| data.blake3.as_deref());
+    let mut hashes = match data {
+        // The hash of the validation file follows that of the training file, if there is one.
+        Some(both) if both.len() == 128 && both.is_ascii() => vec![
+            ("training data".to_owned(), both[..64].to_owned()),
+            ("validation data".to_owned(), both[64..].to_owned()),
+        ],
+        Some(hash) => vec![("data".to_owned(), hash.to_owned())],
+        None => Vec::new(),
+    };
+    if let Some((step, path)) = history.checkpoints.last() {
+        let files = manifest(path).unwrap_or_default().into_iter();
+        hashes
+            .extend(files.map(|(name, hash)| (format!("checkpoint of step {step}: {name}"), hash)));
+    }
+    hashes
+}
+
+fn manifest(checkpoint: &Path) -> Option<BTreeMap<String, String>> {
+    let text = std::fs::read(checkpoint.join("manifest.json")).ok()?;
+    let manifest: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let hash = |(name, entry): (&String, &serde_json::Value)| {
+        Some((name.clone(), entry["blake3"].as_str()?.to_owned()))
+    };
+    manifest["files"].as_object()?.iter().map(hash).collect()
 }
 
 fn markdown(plan: &Plan, summary: &RunSummary) -> String {
