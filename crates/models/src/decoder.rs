@@ -1,6 +1,7 @@
 //! The decoder: embeddings, blocks, norm and head, laid out as in a Hugging Face checkpoint.
 
 mod cached;
+mod freeze;
 mod precision;
 
 use std::convert::Infallible;

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::error::RunError;
 use crate::finite::{NonFinite, Watched};
-use crate::recipe::Init;
+use crate::plan::Plan;
+use crate::recipe::{Init, Recipe};
 
 /// The text side of a model: everything but its weights.
 #[derive(Debug)]
@@ -108,23 +109,28 @@ impl OpenModel {
     /// # Errors
     /// [`RunError`] where a tensor cannot be read or does not fit.
     pub fn decoder(&self, init: Init, seed: u64, device: &Device) -> Result<Decoder, RunError> {
-        self.watched_decoder(init, seed, device).map(|(decoder, _)| decoder)
+        Ok(match init {
+            Init::Pretrained => Decoder::load(self.files.source(), &self.arch, device)?,
+            Init::Random => Decoder::random(&self.arch, seed, device),
+        })
     }
 
-    /// As [`OpenModel::decoder`], with what is not finite among the weights that were read.
+    /// The weights that `plan` starts from, in the number format that it wants them in, with what
+    /// is not finite among those that were read.
     ///
     /// # Errors
     /// As [`OpenModel::decoder`].
     pub fn watched_decoder(
         &self,
-        init: Init,
-        seed: u64,
+        plan: &Plan,
         device: &Device,
     ) -> Result<(Decoder, Option<NonFinite>), RunError> {
+        let Recipe { init, seed, .. } = plan.recipe;
         Ok(match init {
             Init::Pretrained => {
                 let watched = Watched::new(self.files.source());
-                let decoder = Decoder::load(&watched, &self.arch, device)?;
+                let dtype = plan.weights_dtype();
+                let decoder = Decoder::load_as(&watched, &self.arch, dtype, device)?;
                 (decoder, watched.found())
             }
             Init::Random => (Decoder::random(&self.arch, seed, device), None),

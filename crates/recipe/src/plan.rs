@@ -1,5 +1,7 @@
 //! A recipe with every default filled and checked against its data: what is run and saved.
 
+mod engine;
+
 use std::path::{Path, PathBuf};
 
 use rekindle_models::Arch;
@@ -115,6 +117,10 @@ impl Plan {
             keep_checkpoints: train.save_total_limit,
             seed: self.recipe.seed,
             max_nonfinite: 3,
+            watchdog: self.watchdog(),
+            metric: self.metric(),
+            ema_decay: train.ema_decay,
+            scale_losses: train.precision == recipe::Precision::F16,
             run_dir: self.run_dir.clone(),
             extra: serde_json::json!({ "recipe": settings(&self.recipe), "data": data_hash }),
         }

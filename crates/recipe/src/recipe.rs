@@ -2,6 +2,7 @@
 
 mod check;
 mod data;
+mod engine;
 mod method;
 mod output;
 mod train;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
 pub use data::{Batching, DataSection, OnBadRow, Packing, RowFormat, TooLong};
+pub use engine::{BestMetric, OnSpike, Precision, Recompute, RecomputeBlocks};
 pub use method::{FullMethod, LoraInit, LoraMethod, Method, TargetModules};
 pub use output::{EvalSection, ExportSection};
 pub use train::{

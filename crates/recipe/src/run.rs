@@ -17,7 +17,7 @@ use rekindle_data::{Layout, Loader, LoaderOptions, Order, Padding};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
-use rekindle_train::{Ended, StepSource, TrainError, TrainState, fit};
+use rekindle_train::{Ended, StepSource, TrainError, TrainPlan, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Dataset, Rows};
@@ -119,6 +119,7 @@ pub fn run(
     let data_hash = rows.hash.clone();
     let model = OpenModel::open(&recipe.model, recipe.init)?;
     plan.check_model(&model.arch, length_multiple(device))?;
+    plan.check_device(device)?;
     let folder = RunFolder::open(plan, options)?;
     check_same(plan, &folder, &data_hash)?;
     let mut loaded = load(plan, &model, rows, device, options)?;
@@ -142,9 +143,12 @@ pub fn run(
     if state.step == 0 {
         log.measured(0, &base)?;
     }
-    let mut observer = RunObserver::new(&mut log, &loaded, options, [state.step, total_steps]);
-    let outcome =
-        fit(state, &Sft, &mut source, &plan.train_plan(total_steps, &data_hash), &mut observer)?;
+    let metric = plan.metric().map(|_| recipe.train.metric_for_best_model);
+    let steps = [state.step, total_steps];
+    let mut observer = RunObserver::new(&mut log, &loaded, options, metric, steps);
+    let objective = Sft { smoothing: plan.smoothing() };
+    let train_plan = plan.train_plan(total_steps, &data_hash);
+    let outcome = fit(state, &objective, &mut source, &train_plan, &mut observer)?;
     if let Some(failure) = observer.failure.take() {
         return Err(failure);
     }
@@ -155,7 +159,7 @@ pub fn run(
             _ => Status::Cancelled,
         };
     } else {
-        let tuned = outcome.state.policy.valid();
+        let tuned = chosen(outcome.state, &train_plan, &mut log)?.valid();
         summary.tuned = measure(&tuned, &loaded)?;
         log.measured(outcome.state.step, &summary.tuned)?;
         report::export(plan, &tuned, &loaded.text, &mut summary, &mut log)?;
@@ -217,6 +221,23 @@ fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
     Ok(base)
 }
 
+/// The model that is measured and exported: the best checkpoint's, where that is kept, or the last
+/// one's; with averaged weights where they are averaged.
+fn chosen(
+    state: TrainState<Decoder>,
+    plan: &TrainPlan,
+    log: &mut Log<'_>,
+) -> Result<Decoder, RunError> {
+    let best = state.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
+    let Some(best) = best.filter(|best| best.step != state.step) else {
+        return Ok(state.averaged());
+    };
+    let path = plan.checkpoint_dir(best.step);
+    let (state, _) = state.restore(&path).map_err(TrainError::from)?;
+    log.warn(&format!("the model is that of step {}, the best evaluation", best.step))?;
+    Ok(state.averaged())
+}
+
 /// SIGTERM's number.
 const TERMINATE: usize = 15;
 
@@ -232,7 +253,7 @@ fn load(
     let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
     let dataset = samples(plan, &text, rows)?;
     let tracked = device.clone().autodiff();
-    let (decoder, non_finite) = model.watched_decoder(recipe.init, recipe.seed, &tracked)?;
+    let (decoder, non_finite) = model.watched_decoder(plan, &tracked)?;
     let mut notes = model.notes();
     if let Some(found) = non_finite {
         if !options.allow_nonfinite_base {
@@ -240,10 +261,7 @@ fn load(
         }
         notes.push(format!("{found}; the run goes on, as `--allow-nonfinite-base` asks"));
     }
-    let policy = match plan.lora() {
-        Some(config) => decoder.with_lora(&config, recipe.seed)?,
-        None => decoder,
-    };
+    let policy = plan.prepare(decoder)?;
     let generation = Generation::greedy(text.stop_ids.clone(), recipe.eval.max_new_tokens);
     let padding = Padding::new(&text.tokenizer, length_multiple(device));
     let device = device.clone().inner();

@@ -187,7 +187,7 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     Ok(found)
 }
 
-fn name(step: u64) -> String {
+pub(crate) fn name(step: u64) -> String {
     format!("step-{step:06}")
 }
 

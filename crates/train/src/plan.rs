@@ -43,6 +43,11 @@ impl TrainPlan {
         self.run_dir.join("checkpoints")
     }
 
+    /// The folder of the checkpoint of `step`.
+    pub fn checkpoint_dir(&self, step: u64) -> PathBuf {
+        self.checkpoints_dir().join(crate::checkpoint::name(step))
+    }
+
     /// Steps of the whole run.
     pub fn total_steps(&self) -> u64 {
         self.schedule.total_steps

@@ -1,5 +1,7 @@
 //! Ranges, exclusive keys and missing keys of a recipe.
 
+mod engine;
+
 use std::fmt::{self, Display};
 
 use super::{Batching, DataSection, Method, Packing, Recipe, TargetModules, TooLong, TrainSection};
@@ -33,6 +35,7 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Vec<Problem>> {
     check_method(recipe, &mut problems);
     check_train(&recipe.train, &mut problems);
     check_schedule(&recipe.train, &mut problems);
+    engine::check(recipe, &mut problems);
     check_purpose(recipe, &mut problems);
     if problems.0.is_empty() { Ok(()) } else { Err(problems.0) }
 }

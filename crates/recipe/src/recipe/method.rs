@@ -74,10 +74,16 @@ pub enum LoraInit {
     Gaussian,
 }
 
-/// Full fine-tuning: every weight is trained; there is nothing to set.
+/// Full fine-tuning: every weight is trained but those that are frozen here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FullMethod {}
+#[serde(default, deny_unknown_fields)]
+pub struct FullMethod {
+    /// Whether the embeddings of tokens and positions are left as they are, and with them a head
+    /// that is tied to them.
+    pub freeze_embeddings: bool,
+    /// Number of blocks, from the first on, that are left as they are.
+    pub freeze_layers: usize,
+}
 
 /// The linear layers that get an adapter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

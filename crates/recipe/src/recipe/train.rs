@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::engine::{BestMetric, OnSpike, Precision, Recompute, RecomputeBlocks};
+
 /// Length, batch, optimizer and learning rate.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +37,39 @@ pub struct TrainSection {
     pub save_steps: Option<u64>,
     /// Number of checkpoints kept; older ones are deleted once a newer one is safe.
     pub save_total_limit: usize,
+    /// Number format of products and frozen weights; what is trained stays in f32.
+    pub precision: Precision,
+    /// Blocks that are run again in the backward pass so that only their inputs are kept: `"none"`,
+    /// `"all"`, or a number n for every n-th block.
+    pub recompute: Recompute,
+    /// Whether the inputs of recomputed blocks wait in the host's memory.
+    pub recompute_offload: bool,
+    /// Part of the target's probability that is spread over the vocabulary. Szegedy et al. 2015
+    /// (arXiv:1512.00567), section 7.
+    pub label_smoothing: f64,
+    /// Weight of the square of the log-normaliser. Chowdhery et al. 2022 (arXiv:2204.02311),
+    /// section 5.
+    pub z_loss: f64,
+    /// Size of uniform noise on the embeddings while training. Jain et al. 2023 (arXiv:2310.05914).
+    pub neftune_noise_alpha: Option<f64>,
+    /// Decay of a moving average of the trained weights, which is evaluated and exported in their
+    /// place.
+    pub ema_decay: Option<f64>,
+    /// Evaluations in a row without a better value after which the run ends.
+    pub early_stopping_patience: Option<u32>,
+    /// By how much a value must be better to count.
+    pub early_stopping_threshold: f64,
+    /// What evaluations are compared by.
+    pub metric_for_best_model: BestMetric,
+    /// Whether the checkpoint of the best evaluation is kept, and exported at the end.
+    pub load_best_model_at_end: bool,
+    /// Mean loss, in nats, above which a step is a spike.
+    pub loss_watchdog_threshold: Option<f64>,
+    /// Spikes in a row that are borne.
+    pub loss_watchdog_patience: u32,
+    /// What follows one spike more: `"stop"`, or `"rollback"` to the last checkpoint and on with
+    /// the next rows.
+    pub on_spike: OnSpike,
     /// Course of the learning rate: `[train.schedule.linear]`, `.cosine` or `.constant`.
     pub schedule: Schedule,
 }
@@ -55,6 +90,20 @@ impl Default for TrainSection {
             eval_steps: None,
             save_steps: None,
             save_total_limit: 2, // the newest, and the one to fall back to
+            precision: Precision::F32,
+            recompute: Recompute::Named(RecomputeBlocks::None),
+            recompute_offload: false,
+            label_smoothing: 0.0, // transformers TrainingArguments, as is the next but three
+            z_loss: 0.0,
+            neftune_noise_alpha: None,
+            ema_decay: None,
+            early_stopping_patience: None,
+            early_stopping_threshold: 0.0, // transformers EarlyStoppingCallback
+            metric_for_best_model: BestMetric::Loss,
+            load_best_model_at_end: false,
+            loss_watchdog_threshold: None,
+            loss_watchdog_patience: 3, // Axolotl
+            on_spike: OnSpike::Stop,
             schedule: Schedule::default(),
         }
     }

@@ -11,6 +11,7 @@ use rekindle_train::{Observer, StepReport, TrainError};
 
 use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
 use crate::error::RunError;
+use crate::recipe::BestMetric;
 use crate::events::{Event, EventLog};
 
 /// Answers of an evaluation that become events; `summary.json` has them all.
@@ -69,6 +70,8 @@ pub(super) struct RunObserver<'a, 'l> {
     options: &'a RunOptions,
     last_step: u64,
     total_steps: u64,
+    /// What a choice among checkpoints hangs on, where there is one.
+    metric: Option<BestMetric>,
     /// A log that could not be written; the run stops for it.
     pub failure: Option<RunError>,
 }
@@ -79,9 +82,10 @@ impl<'a, 'l> RunObserver<'a, 'l> {
         log: &'a mut Log<'l>,
         loaded: &'a Loaded,
         options: &'a RunOptions,
+        metric: Option<BestMetric>,
         [last_step, total_steps]: [u64; 2],
     ) -> Self {
-        Self { log, loaded, options, last_step, total_steps, failure: None }
+        Self { log, loaded, options, last_step, total_steps, metric, failure: None }
     }
 
     fn tell(&mut self, event: &Event) {
@@ -108,18 +112,28 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
         });
     }
 
-    fn evaluate(&mut self, step: u64, policy: &Decoder) -> Result<(), TrainError> {
-        // The finished model is measured in full after the loop.
-        if step == self.total_steps {
-            return Ok(());
+    fn evaluate(&mut self, step: u64, policy: &Decoder) -> Result<Option<f64>, TrainError> {
+        // The finished model is measured in full after the loop, unless a choice hangs on it here.
+        if step == self.total_steps && self.metric.is_none() {
+            return Ok(None);
         }
+        let failed = |error: RunError| TrainError::evaluation(error.exit_code(), error);
         let model = policy.valid();
-        let Loaded { dataset, padding, device, .. } = self.loaded;
-        let loss = rekindle_eval::loss(&model, &dataset.validation, EVAL_ROWS, *padding, device);
-        let measured = Measured { loss, answers: None };
-        self.log
-            .measured(step, &measured)
-            .map_err(|error| TrainError::evaluation(error.exit_code(), error))
+        let measured = match self.metric {
+            Some(BestMetric::ExactMatch) => super::measure(&model, self.loaded).map_err(failed)?,
+            _ => {
+                let Loaded { dataset, padding, device, .. } = self.loaded;
+                let rows = &dataset.validation;
+                let loss = rekindle_eval::loss(&model, rows, EVAL_ROWS, *padding, device);
+                Measured { loss, answers: None }
+            }
+        };
+        self.log.measured(step, &measured).map_err(failed)?;
+        Ok(match self.metric {
+            None => None,
+            Some(BestMetric::Loss) => measured.loss.map(|it| it.loss),
+            Some(BestMetric::ExactMatch) => measured.answers.map(|it| it.rate()),
+        })
     }
 
     fn on_checkpoint(&mut self, step: u64, path: &Path) {
