@@ -119,6 +119,7 @@ pub fn run(
     let loaded = load(plan, &model, rows, device, options)?;
     let loader = loader(plan, &loaded.dataset)?;
     let total_steps = plan.total_steps(loader.steps_per_epoch());
+    plan.check_steps(total_steps)?;
     let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
     // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
@@ -192,7 +193,9 @@ fn start(
     folder: &RunFolder,
     source: &mut SftSource,
 ) -> Result<TrainState<Decoder>, RunError> {
-    let state = TrainState::new(loaded.policy.clone(), plan.optimizer());
+    let optimizer = plan.optimizer()?;
+    plan.check_groups(&optimizer, &loaded.policy)?;
+    let state = TrainState::new(loaded.policy.clone(), optimizer);
     let Some(found) = &folder.checkpoint else { return Ok(state) };
     let (state, saved) = state.restore(&found.path)?;
     StepSource::<Decoder, _>::seek(source, saved.cursor).map_err(TrainError::from)?;

@@ -1,7 +1,7 @@
 //! What a mistyped name may have meant.
 
 /// Names that other tools use for our keys.
-const SYNONYMS: [(&str, &str); 16] = [
+const SYNONYMS: [(&str, &str); 20] = [
     ("lr", "learning_rate"),
     ("epochs", "num_epochs"),
     ("num_train_epochs", "num_epochs"),
@@ -17,7 +17,11 @@ const SYNONYMS: [(&str, &str); 16] = [
     ("max_seq_length", "max_tokens"),
     ("chat_template", "template"),
     ("val", "validation"),
-    ("betas", "adam_beta1"),
+    ("betas", "beta1"),
+    ("adam_beta1", "beta1"),
+    ("adam_beta2", "beta2"),
+    ("adam_epsilon", "epsilon"),
+    ("eps", "epsilon"),
 ];
 
 /// The candidate that was most likely meant: another tool's name for it, or close by letters.

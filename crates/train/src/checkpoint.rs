@@ -1,12 +1,13 @@
 //! Checkpoints: folders that are either whole or not there.
 //!
 //! `step-000100/` holds `trainable.safetensors` (trainable parameters by module path),
-//! `optimizer.safetensors` (`path.m`, `path.v`, `path.steps`), `state.json` ([`Saved`]) and
+//! `optimizer.safetensors` (the method's tensors such as `path.m`, and `path.steps`), `state.json` ([`Saved`]) and
 //! `manifest.json` (size and blake3 hash of the other three). A checkpoint is written into a
 //! hidden folder beside its place, synced, then renamed, and the parent folder synced.
 
 mod disk;
 mod manifest;
+mod optimizer_state;
 mod tensors;
 
 use std::fs;
@@ -16,14 +17,15 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 use crate::params::read_trainable;
-use crate::{AdamW, CheckpointError, Cursor, Schedule};
+use crate::{CheckpointError, Cursor, Optimizer, Schedule};
 
 use disk::{io_error, write_new};
 
-pub(crate) use tensors::{load_moments, load_weights};
+pub(crate) use optimizer_state::load_state;
+pub(crate) use tensors::load_weights;
 
 /// The layout this version writes and reads.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 const TRAINABLE: &str = "trainable.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -123,7 +125,7 @@ pub fn load_into<M: Module>(policy: M, path: &Path) -> Result<M, CheckpointError
 pub(crate) fn write<M: Module>(
     dir: &Path,
     policy: &M,
-    optimizer: &AdamW,
+    optimizer: &Optimizer,
     saved: &Saved,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(dir).map_err(|cause| io_error("create", dir, cause))?;
@@ -135,7 +137,7 @@ pub(crate) fn write<M: Module>(
     let folder = disk::temporary_folder(dir)?;
     let inside = folder.path();
     tensors::save_weights(&inside.join(TRAINABLE), weights)?;
-    tensors::save_moments(&inside.join(OPTIMIZER), optimizer)?;
+    optimizer_state::save_state(&inside.join(OPTIMIZER), optimizer)?;
     write_new(&inside.join(STATE), &state)?;
     manifest::write(inside)?;
     disk::sync_folder(inside)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 
 use crate::checkpoint::{self, Saved};
-use crate::{AdamW, CheckpointError, Cursor, TrainPlan};
+use crate::{CheckpointError, Cursor, Optimizer, TrainPlan};
 
 /// Everything that changes from step to step, beside the place in the data.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct TrainState<M: Module> {
     /// The model being trained, its parameters on an autodiff device.
     pub policy: M,
     /// The optimizer and its state.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// Steps done.
     pub step: u64,
     /// Units trained on so far.
@@ -22,8 +22,8 @@ pub struct TrainState<M: Module> {
 
 impl<M: Module> TrainState<M> {
     /// A state before the first step.
-    pub fn new(policy: M, optimizer: AdamW) -> Self {
-        Self { policy, optimizer, step: 0, units: 0 }
+    pub fn new(policy: M, optimizer: impl Into<Optimizer>) -> Self {
+        Self { policy, optimizer: optimizer.into(), step: 0, units: 0 }
     }
 
     /// Saves a checkpoint below the plan's run folder, then drops the oldest ones.
@@ -50,13 +50,13 @@ impl<M: Module> TrainState<M> {
     /// Takes weights, optimizer state and counts from the checkpoint at `path`.
     ///
     /// The optimizer keeps its own settings. Returns what else the checkpoint holds; the caller
-    /// seeks the source to its cursor. Fails on any damage and on any difference in the trainable
-    /// parameters.
+    /// seeks the source to its cursor. Fails on any damage, on any difference in the trainable
+    /// parameters and on the state of another method.
     pub fn restore(self, path: &Path) -> Result<(Self, Saved), CheckpointError> {
         let saved = checkpoint::verify(path)?;
         let policy = checkpoint::load_weights(self.policy, path)?;
-        let moments = checkpoint::load_moments(&policy, path)?;
-        let optimizer = AdamW { moments, ..self.optimizer };
+        let mut optimizer = self.optimizer;
+        optimizer.states = checkpoint::load_state(&policy, &optimizer, path)?;
         Ok((Self { policy, optimizer, step: saved.step, units: saved.units }, saved))
     }
 }
