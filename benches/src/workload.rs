@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use clap::ValueEnum;
 use rekindle_align::Sft;
 use rekindle_data::{Padding, Sample, TokenBatch, collate};
-use rekindle_models::{Arch, Decoder};
+use rekindle_models::{Arch, Decoder, Recompute};
 use rekindle_peft_core::{LoraConfig, init};
 use rekindle_train::{
     AdamW, Cursor, Decay, Observer, Schedule, SourceError, Step, StepReport, StepSource,
@@ -68,6 +68,14 @@ impl Workload {
         })
     }
 
+    /// The same with products in `dtype` and with blocks run again in the backward pass.
+    #[must_use]
+    pub fn computing(self, dtype: FloatDType, recompute: Recompute) -> Self {
+        let Self { state, source, folder } = self;
+        let policy = state.policy.computing_in(dtype).recomputing(recompute);
+        Self { state: TrainState { policy, ..state }, source, folder }
+    }
+
     /// Takes `steps` more steps and tells what each did and how long it took.
     ///
     /// # Errors
@@ -76,7 +84,7 @@ impl Workload {
         let Self { state, mut source, folder } = self;
         let plan = plan(state.step + steps, folder.path());
         let mut reports = Reports(Vec::new());
-        let outcome = fit(state, &Sft, &mut source, &plan, &mut reports)?;
+        let outcome = fit(state, &Sft::default(), &mut source, &plan, &mut reports)?;
         Ok((Self { state: outcome.state, source, folder }, reports.0))
     }
 }
@@ -84,18 +92,9 @@ impl Workload {
 const SEED: u64 = 0;
 
 fn plan(total_steps: u64, run_dir: &Path) -> TrainPlan {
-    TrainPlan {
-        schedule: Schedule { decay: Decay::Constant, warmup_steps: 0, total_steps },
-        learning_rate: 2e-4,
-        max_grad_norm: Some(1.0),
-        eval_every: None,
-        save_every: None,
-        keep_checkpoints: 1,
-        seed: SEED,
-        max_nonfinite: 1,
-        run_dir: run_dir.to_owned(),
-        extra: serde_json::Value::Null,
-    }
+    let schedule = Schedule { decay: Decay::Constant, warmup_steps: 0, total_steps };
+    let (max_grad_norm, max_nonfinite) = (Some(1.0), 1);
+    TrainPlan { max_grad_norm, max_nonfinite, ..TrainPlan::new(schedule, 2e-4, run_dir) }
 }
 
 fn random_batch(vocab: usize, [batch, seq]: [usize; 2], device: &Device) -> TokenBatch {
@@ -111,7 +110,8 @@ fn random_batch(vocab: usize, [batch, seq]: [usize; 2], device: &Device) -> Toke
             }
         })
         .collect();
-    collate(&rows.iter().collect::<Vec<_>>(), Padding { id: 0, multiple: 1 }, device)
+    let alone: Vec<_> = (0..batch).map(|row| vec![row]).collect();
+    collate(&rows, &alone, Padding { id: 0, multiple: 1 }, device)
 }
 
 /// A source that never ends and always gives one batch.
@@ -121,6 +121,10 @@ struct SameBatch(TokenBatch);
 impl StepSource<Decoder, TokenBatch> for SameBatch {
     fn next_step(&mut self, _policy: &Decoder) -> Result<Option<Step<TokenBatch>>, SourceError> {
         Ok(Some(Step { micro: vec![self.0.clone()] }))
+    }
+
+    fn halve(&self, _batch: &TokenBatch) -> Option<[TokenBatch; 2]> {
+        None
     }
 
     fn cursor(&self) -> Cursor {
@@ -140,8 +144,8 @@ impl Observer<Decoder> for Reports {
         self.0.push(report.clone());
     }
 
-    fn evaluate(&mut self, _step: u64, _policy: &Decoder) -> Result<(), TrainError> {
-        Ok(())
+    fn evaluate(&mut self, _step: u64, _policy: &Decoder) -> Result<Option<f64>, TrainError> {
+        Ok(None)
     }
 
     fn on_checkpoint(&mut self, _step: u64, _path: &Path) {}

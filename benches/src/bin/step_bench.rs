@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap::Parser;
 use rekindle_benches::report::{median, peak_rss_gib, rounded};
-use rekindle_benches::{Flops, Method, Shape, Workload, device};
+use rekindle_benches::{Dtype, Flops, Method, Shape, Workload, device};
+use rekindle_models::Recompute;
 use rekindle_peft_core::LoraConfig;
 use rekindle_train::StepReport;
 use serde_json::{Value, json};
@@ -33,6 +34,12 @@ struct Args {
     /// Device, as far as built in.
     #[arg(long, default_value = "flex", help = format!("Device: {}", device::HELP))]
     device: String,
+    /// Number format of products and frozen weights.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Every how many blocks one is run again in the backward pass; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    recompute: usize,
     /// Rank of the adapters.
     #[arg(long, default_value_t = 16)]
     r: usize,
@@ -47,6 +54,8 @@ fn main() -> Result<()> {
     let lora = LoraConfig { r: args.r, lora_alpha: args.alpha, ..LoraConfig::default() };
     let size = [args.batch as usize, args.seq as usize];
     let workload = Workload::new(&args.shape.arch(), args.method, &lora, size, &device)?;
+    let recompute = Recompute { every: args.recompute, offload: false };
+    let workload = workload.computing(args.dtype.into(), recompute);
     let (_, reports) = workload.run(u64::from(args.warmup) + u64::from(args.steps))?;
     println!("{}", result(&args, &reports));
     Ok(())
@@ -65,6 +74,8 @@ fn result(args: &Args, reports: &[StepReport]) -> Value {
         "method": match args.method { Method::Lora => "lora", Method::Full => "full" },
         "seq": args.seq,
         "batch": args.batch,
+        "dtype": args.dtype.name(),
+        "recompute": args.recompute,
         "device": args.device,
         "ms_per_step": rounded(seconds * 1e3, 3),
         "tokens_per_s": rounded(tokens_per_s, 2),

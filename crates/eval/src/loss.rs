@@ -36,8 +36,8 @@ pub fn loss<M: CausalLm>(
         if batch.n_targets == 0 {
             continue;
         }
-        let tokens = Tokens::new(batch.input_ids, batch.segment).at(batch.positions);
-        let sum = model.nll_sum(tokens, batch.loss_mask);
+        let rows = Tokens::new(batch.input_ids, batch.segment).at(batch.positions);
+        let sum = model.nll_sum(rows, batch.loss_mask);
         nll += f64::from(sum.into_scalar::<f32>());
         tokens += batch.n_targets as u64;
     }

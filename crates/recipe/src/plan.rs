@@ -1,17 +1,18 @@
 //! A recipe with every default filled and checked against its data: what is run and saved.
 
 mod engine;
+mod updates;
 
 use std::path::{Path, PathBuf};
 
 use rekindle_models::Arch;
 use rekindle_peft_core::{LoraConfig, LoraInit, Targets};
-use rekindle_train::{AdamW, Decay, Schedule, TrainPlan};
+use rekindle_train::{Schedule, TrainPlan};
 use serde_json::Value;
 
 use crate::error::RunError;
 use crate::model::longest_row;
-use crate::recipe::{self, Length, Method, Problem, Recipe, TargetModules, Warmup};
+use crate::recipe::{self, Length, Method, Problem, Recipe, TargetModules};
 
 /// A run, resolved.
 #[derive(Clone, Debug)]
@@ -40,7 +41,9 @@ impl Plan {
         }
         recipe.output = Some(run_dir.clone());
         recipe.train.micro_batch_size = Some(recipe.train.micro_batch_size());
-        recipe.train.learning_rate = Some(recipe.learning_rate());
+        if !recipe.train.optimizer.has_relative_steps() {
+            recipe.train.learning_rate = Some(recipe.learning_rate());
+        }
         recipe.export.adapter = Some(recipe.exports_adapter());
         Ok(Self { recipe, run_dir })
     }
@@ -75,17 +78,6 @@ impl Plan {
         self.recipe.method.as_ref().map_or("none", Method::name)
     }
 
-    /// A fresh optimizer.
-    pub fn optimizer(&self) -> AdamW {
-        let train = &self.recipe.train;
-        let mut optimizer = AdamW::default();
-        optimizer.beta1 = train.adam_beta1;
-        optimizer.beta2 = train.adam_beta2;
-        optimizer.epsilon = train.adam_epsilon;
-        optimizer.weight_decay = train.weight_decay;
-        optimizer
-    }
-
     /// Updates of the whole run over data with `steps_per_epoch`.
     pub fn total_steps(&self, steps_per_epoch: usize) -> u64 {
         match self.recipe.train.length() {
@@ -97,19 +89,9 @@ impl Plan {
     /// What the loop is told.
     pub fn train_plan(&self, total_steps: u64, data_hash: &str) -> TrainPlan {
         let train = &self.recipe.train;
-        let warmup_steps = match train.schedule.warmup() {
-            Warmup::Steps(steps) => steps,
-            Warmup::Ratio(ratio) => (ratio * total_steps as f64).ceil() as u64,
-        };
-        let decay = match &train.schedule {
-            recipe::Schedule::Constant(_) => Decay::Constant,
-            recipe::Schedule::Linear(_) => Decay::Linear,
-            recipe::Schedule::Cosine(_) => {
-                Decay::Cosine { min_ratio: train.schedule.min_lr_ratio() }
-            }
-        };
+        let warmup_steps = train.schedule.warmup().steps(total_steps);
         TrainPlan {
-            schedule: Schedule { decay, warmup_steps, total_steps },
+            schedule: Schedule { decay: self.decay(total_steps), warmup_steps, total_steps },
             learning_rate: self.recipe.learning_rate(),
             max_grad_norm: (train.max_grad_norm > 0.0).then_some(train.max_grad_norm),
             eval_every: train.eval_steps,

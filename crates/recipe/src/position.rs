@@ -29,11 +29,17 @@ pub(crate) fn place_at(text: &str, offset: usize) -> Option<Place> {
 // Recursion is bounded: the parser refuses to nest deeper than 80.
 fn find(table: &DeTable<'_>, offset: usize, is_key: bool) -> Option<Vec<String>> {
     table.iter().find_map(|(key, value)| {
-        let inner = value.get_ref().as_table().and_then(|inner| find(inner, offset, is_key));
+        let inner = tables(value.get_ref()).find_map(|inner| find(inner, offset, is_key));
         let span = if is_key { key.span() } else { value.span() };
         let rest = inner.or_else(|| span.contains(&offset).then(Vec::new))?;
         Some([vec![key.get_ref().to_string()], rest].concat())
     })
+}
+
+/// The value itself if it is a table, or the tables in it if it is an array.
+fn tables<'t, 'i>(value: &'t DeValue<'i>) -> impl Iterator<Item = &'t DeTable<'i>> {
+    let items = value.as_array().into_iter().flat_map(|items| items.iter());
+    value.as_table().into_iter().chain(items.filter_map(|item| item.get_ref().as_table()))
 }
 
 /// The keys of a section.

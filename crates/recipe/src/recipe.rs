@@ -4,7 +4,9 @@ mod check;
 mod data;
 mod engine;
 mod method;
+mod optimizer;
 mod output;
+mod schedule;
 mod train;
 
 use std::path::PathBuf;
@@ -16,10 +18,16 @@ pub use check::Problem;
 pub use data::{Batching, DataSection, OnBadRow, Packing, RowFormat, TooLong};
 pub use engine::{BestMetric, OnSpike, Precision, Recompute, RecomputeBlocks};
 pub use method::{FullMethod, LoraInit, LoraMethod, Method, TargetModules};
-pub use output::{EvalSection, ExportSection};
-pub use train::{
-    ConstantSchedule, CosineSchedule, Length, LinearSchedule, Schedule, TrainSection, Warmup,
+pub use optimizer::{
+    AdafactorOptimizer, AdamW8bitOptimizer, AdamWOptimizer, AdjustLr, GroupSection, LionOptimizer,
+    MuonOptimizer, Optimizer, SgdOptimizer,
 };
+pub use output::{EvalSection, ExportSection};
+pub use schedule::{
+    ConstantSchedule, CosineSchedule, CosineWithRestartsSchedule, DecayType, InverseSqrtSchedule,
+    LinearSchedule, PolynomialSchedule, Schedule, Span, WsdSchedule,
+};
+pub use train::{Length, TrainSection};
 
 use crate::{
     explain,
@@ -27,7 +35,8 @@ use crate::{
 };
 
 /// Tables of which exactly one sub-table is given: `[method.lora]`, `[train.schedule.cosine]`.
-pub(crate) const VARIANT_TABLES: [&[&str]; 2] = [&["method"], &["train", "schedule"]];
+pub(crate) const VARIANT_TABLES: [&[&str]; 3] =
+    [&["method"], &["train", "optimizer"], &["train", "schedule"]];
 
 /// A fine-tuning run as the user wrote it: one model, one data set, one method.
 ///
@@ -94,8 +103,11 @@ impl Recipe {
     /// The peak learning rate: as given, or the method's default.
     ///
     /// 2e-4 for LoRA (QLoRA, Dettmers et al. 2023, arXiv:2305.14314, table 9) and 2e-5 for full
-    /// fine-tuning (TRL `SFTConfig`).
+    /// fine-tuning (TRL `SFTConfig`). 1 where the optimizer's steps have a size of their own.
     pub fn learning_rate(&self) -> f64 {
+        if self.train.optimizer.has_relative_steps() {
+            return 1.0;
+        }
         self.train.learning_rate.unwrap_or(match self.method {
             Some(Method::Lora(_)) => 2e-4,
             Some(Method::Full(_)) | None => 2e-5,
@@ -142,14 +154,21 @@ max_steps = 100
 batch_size = 8
 micro_batch_size = 3
 learning_rate = 2e-4
-weight_decay = 0.0
-adam_beta1 = 0.9
-adam_beta2 = 0.95
-adam_epsilon = 1e-8
 max_grad_norm = 0
 eval_steps = 50
 save_steps = 100
 save_total_limit = 3
+loraplus_lr_ratio = 16
+[[train.groups]]
+match = ".*norm.*"
+learning_rate = 1e-5
+weight_decay = 0.05
+[train.optimizer.adamw]
+weight_decay = 0.0
+beta1 = 0.9
+beta2 = 0.95
+epsilon = 1e-8
+offload = true
 [train.schedule.cosine]
 warmup_steps = 10
 min_lr_ratio = 0.1
@@ -174,7 +193,7 @@ merged = true
         assert_eq!(recipe.data.format, RowFormat::PromptCompletion);
         assert_eq!((recipe.data.max_truncated, recipe.data.group_by_length), (0.25, true));
         assert_eq!(recipe.train.length(), Length::Steps(100));
-        assert_eq!(recipe.train.schedule.warmup(), Warmup::Steps(10));
+        assert_eq!(recipe.train.schedule.warmup(), Span::Steps(10));
         assert_eq!(recipe.train.micro_batch_size(), 3);
     }
 

@@ -126,6 +126,7 @@ pub fn run(
     let loader = loader(plan, &loaded.dataset)?;
     loaded.notes.extend(dataset::notes(plan, &loaded.dataset, &loader));
     let total_steps = plan.total_steps(loader.steps_per_epoch());
+    plan.check_steps(total_steps)?;
     let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
     // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
@@ -159,9 +160,10 @@ pub fn run(
             _ => Status::Cancelled,
         };
     } else {
+        let steps = outcome.state.step;
         let tuned = chosen(outcome.state, &train_plan, &mut log)?.valid();
         summary.tuned = measure(&tuned, &loaded)?;
-        log.measured(outcome.state.step, &summary.tuned)?;
+        log.measured(steps, &summary.tuned)?;
         report::export(plan, &tuned, &loaded.text, &mut summary, &mut log)?;
     }
     summary.seconds = started.elapsed().as_secs_f64();
@@ -204,7 +206,9 @@ fn start(
     folder: &RunFolder,
     source: &mut SftSource,
 ) -> Result<TrainState<Decoder>, RunError> {
-    let state = TrainState::new(loaded.policy.clone(), plan.optimizer());
+    let optimizer = plan.optimizer()?;
+    plan.check_groups(&optimizer, &loaded.policy)?;
+    let state = TrainState::new(loaded.policy.clone(), optimizer);
     let Some(found) = &folder.checkpoint else { return Ok(state) };
     let (state, saved) = state.restore(&found.path)?;
     StepSource::<Decoder, _>::seek(source, saved.cursor).map_err(TrainError::from)?;

@@ -89,6 +89,8 @@ fn collect(schema: &Value, path: &mut Vec<String>, keys: &mut Vec<KnownKey>) {
         path.push(name.clone());
         keys.push(KnownKey { path: path.clone(), section: is_section(property) });
         collect(property, path, keys);
+        // The keys of a table that may stand several times.
+        property.get("items").into_iter().for_each(|item| collect(item, path, keys));
         path.pop();
     }
 }
@@ -159,6 +161,7 @@ mod tests {
         has("method.full", true);
         has("method.lora.target_modules", false);
         has("train.schedule.cosine.min_lr_ratio", false);
+        has("train.optimizer.adamw_8bit.min_8bit_size", false);
     }
 
     #[test]

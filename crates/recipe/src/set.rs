@@ -207,6 +207,7 @@ fn key_part(assignment: &Assignment<'_>, index: usize) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Optimizer;
 
     const TEXT: &str = "\
 # my run
@@ -249,7 +250,7 @@ warmup_steps = 10
         let (recipe, _) = set(&[
             "model=other/model.gguf",
             "data.format=alpaca",
-            "train.adam_epsilon=.5",
+            "train.optimizer.adamw.epsilon=.5",
             "method.lora.use_rslora=true",
             "method.lora.target_modules=[\"q_proj\"]",
             "output=\"a b\"",
@@ -257,7 +258,8 @@ warmup_steps = 10
         .unwrap();
         assert_eq!(recipe.model, std::path::Path::new("other/model.gguf"));
         assert_eq!(recipe.data.format, crate::recipe::RowFormat::Alpaca);
-        assert_eq!(recipe.train.adam_epsilon, 0.5);
+        let Optimizer::AdamW(adamw) = &recipe.train.optimizer else { panic!("wanted adamw") };
+        assert_eq!(adamw.epsilon, 0.5);
         assert_eq!(recipe.output.as_deref(), Some(std::path::Path::new("a b")));
     }
 

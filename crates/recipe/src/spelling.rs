@@ -1,7 +1,7 @@
 //! What a mistyped name may have meant.
 
 /// Names that other tools use for our keys.
-const SYNONYMS: [(&str, &str); 18] = [
+const SYNONYMS: [(&str, &str); 26] = [
     ("lr", "learning_rate"),
     ("epochs", "num_epochs"),
     ("num_train_epochs", "num_epochs"),
@@ -17,9 +17,17 @@ const SYNONYMS: [(&str, &str); 18] = [
     ("max_seq_length", "max_tokens"),
     ("chat_template", "template"),
     ("val", "validation"),
-    ("betas", "adam_beta1"),
+    ("betas", "beta1"),
+    ("adam_beta1", "beta1"),
+    ("adam_beta2", "beta2"),
+    ("adam_epsilon", "epsilon"),
+    ("eps", "epsilon"),
     ("packing_strategy", "packing"),
     ("padding_free", "batching"),
+    ("gradient_checkpointing", "recompute"),
+    ("bf16", "precision"),
+    ("label_smoothing_factor", "label_smoothing"),
+    ("loss_watchdog", "loss_watchdog_threshold"),
 ];
 
 /// The candidate that was most likely meant: another tool's name for it, or close by letters.

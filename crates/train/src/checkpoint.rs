@@ -1,12 +1,15 @@
 //! Checkpoints: folders that are either whole or not there.
 //!
 //! `step-000100/` holds `trainable.safetensors` (trainable parameters by module path),
-//! `optimizer.safetensors` (`path.m`, `path.v`, `path.steps`), `state.json` ([`Saved`]) and
-//! `manifest.json` (size and blake3 hash of the other three). A checkpoint is written into a
+//! `optimizer.safetensors` (the method's tensors such as `path.m`, and `path.steps`),
+//! `average.safetensors` (a moving average of the parameters, if there is one), `state.json`
+//! ([`Saved`]) and `manifest.json` (size and blake3 hash of the others). A checkpoint is written into a
 //! hidden folder beside its place, synced, then renamed, and the parent folder synced.
 
+mod average;
 mod disk;
 mod manifest;
+mod optimizer_state;
 mod tensors;
 
 use std::fs;
@@ -16,19 +19,22 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
 use crate::params::read_trainable;
-use crate::{AdamW, Best, CheckpointError, Cursor, LossScale, Schedule};
+use crate::{Best, CheckpointError, Cursor, LossScale, Schedule, TrainState};
 
 use disk::{io_error, write_new};
 
-pub(crate) use tensors::{load_moments, load_weights};
+pub(crate) use average::load_average;
+pub(crate) use optimizer_state::load_state;
+pub(crate) use tensors::load_weights;
 
 /// The layout this version writes and reads.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 const TRAINABLE: &str = "trainable.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const AVERAGE: &str = "average.safetensors";
 const STATE: &str = "state.json";
-const FILES: [&str; 3] = [TRAINABLE, OPTIMIZER, STATE];
+const FILES: [&str; 4] = [TRAINABLE, OPTIMIZER, AVERAGE, STATE];
 
 /// What a checkpoint says beside its tensors: the content of `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,8 +134,7 @@ pub fn load_into<M: Module>(policy: M, path: &Path) -> Result<M, CheckpointError
 /// Writes a checkpoint below `dir` and makes it durable; returns its folder.
 pub(crate) fn write<M: Module>(
     dir: &Path,
-    policy: &M,
-    optimizer: &AdamW,
+    TrainState { policy, optimizer, ema, .. }: &TrainState<M>,
     saved: &Saved,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(dir).map_err(|cause| io_error("create", dir, cause))?;
@@ -141,7 +146,8 @@ pub(crate) fn write<M: Module>(
     let folder = disk::temporary_folder(dir)?;
     let inside = folder.path();
     tensors::save_weights(&inside.join(TRAINABLE), weights)?;
-    tensors::save_moments(&inside.join(OPTIMIZER), optimizer)?;
+    optimizer_state::save_state(&inside.join(OPTIMIZER), optimizer)?;
+    average::save_average(&inside.join(AVERAGE), ema.as_ref())?;
     write_new(&inside.join(STATE), &state)?;
     manifest::write(inside)?;
     disk::sync_folder(inside)?;

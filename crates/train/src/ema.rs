@@ -28,6 +28,11 @@ impl Ema {
         ema
     }
 
+    /// What a checkpoint held; its decay is the plan's.
+    pub(crate) fn of(averages: BTreeMap<String, (Tensor<1>, Vec<usize>)>) -> Self {
+        Self { decay: 0.0, averages }
+    }
+
     /// The same with another decay from here on.
     pub(crate) fn decaying(self, decay: f64) -> Self {
         Self { decay, ..self }

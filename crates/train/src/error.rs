@@ -121,6 +121,37 @@ impl TrainError {
     }
 }
 
+/// Why an optimizer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptimizerError {
+    /// A pattern is no regular expression.
+    #[error("the pattern `{pattern}` is no regular expression: {cause}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A group of parameters is empty.
+    #[error(
+        "the pattern `{pattern}` matches {reason}; it has to match the whole of a name, and the \
+         {total} trainable parameters are `{}`{}",
+        parameters.join("`, `"), if *total > parameters.len() { ", …" } else { "" }
+    )]
+    UnmatchedGroup {
+        /// The group's place among the groups, from 0.
+        index: usize,
+        /// The group's pattern.
+        pattern: String,
+        /// What it matches none of.
+        reason: &'static str,
+        /// The first trainable parameters.
+        parameters: Vec<String>,
+        /// How many there are.
+        total: usize,
+    },
+}
+
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -168,6 +199,22 @@ pub enum CheckpointError {
         /// Missing, unexpected and differently shaped tensors.
         problems: Vec<String>,
     },
+    /// The checkpoint belongs to another optimizer.
+    #[error(
+        "the optimizer state in `{path}` was saved by `{saved}` and does not fit `{wanted}`: {}; \
+         use the optimizer settings it was saved with",
+        problems.join("; ")
+    )]
+    OptimizerMismatch {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// The method that saved it.
+        saved: String,
+        /// The method that was to take it over.
+        wanted: &'static str,
+        /// Missing, unexpected and differently shaped tensors.
+        problems: Vec<String>,
+    },
     /// The checkpoint was written by a product version with another layout.
     #[error("the checkpoint `{path}` has layout {found}; this version reads layout {wanted}")]
     Layout {
@@ -192,7 +239,7 @@ impl CheckpointError {
         match self {
             Self::Io { .. } => 6,
             Self::Damaged { .. } | Self::NoneWhole { .. } | Self::Layout { .. } => 4,
-            Self::Mismatch { .. } => 2,
+            Self::Mismatch { .. } | Self::OptimizerMismatch { .. } => 2,
             Self::Tensor { .. } => 1,
         }
     }

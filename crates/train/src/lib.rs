@@ -36,16 +36,19 @@ mod toy;
 pub use checkpoint::{Found, Saved};
 pub use clip::{clip_global_norm, global_norm};
 pub use ema::Ema;
-pub use error::{CheckpointError, LockError, TrainError};
+pub use error::{CheckpointError, LockError, OptimizerError, TrainError};
 pub use fit::{Ended, Outcome, fit};
 pub use lock::RunLock;
 pub use loss_scale::LossScale;
 pub use objective::{LossSum, Objective};
 pub use observer::Observer;
-pub use optimizer::AdamW;
+pub use optimizer::{
+    Adafactor, AdamW, AdamW8bit, AdjustLearningRate, Lion, LoraPlus, Muon, Optimizer,
+    OptimizerMethod, ParamGroup, ParamGroups, PathPattern, Sgd,
+};
 pub use plan::TrainPlan;
 pub use report::StepReport;
-pub use schedule::{Decay, Schedule};
+pub use schedule::{Decay, DecayForm, Schedule};
 pub use source::{Cursor, SourceError, Step, StepSource};
 pub use state::TrainState;
 pub use watchdog::{Best, EarlyStopping, Metric, OnSpike, Watchdog};

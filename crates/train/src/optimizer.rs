@@ -1,4 +1,20 @@
-//! AdamW with f32 state, keyed by module path.
+//! Optimizers: one update of every parameter that has a gradient, with state by module path.
+//!
+//! A method's settings and formula stand in a file of their own below; [`ParamGroups`] says which
+//! parameters have another learning rate or weight decay; the state is a count of updates and
+//! named tensors for each parameter, on the device or, with `offload`, on the host.
+
+mod adafactor;
+mod adamw;
+mod adamw_8bit;
+mod block_quantization;
+mod groups;
+mod lion;
+mod method;
+mod muon;
+mod sgd;
+mod state;
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -6,66 +22,92 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor};
 
+use crate::OptimizerError;
 use crate::clip::in_f32;
-use crate::params::{ModulePath, leaf};
+use crate::params::{ModulePath, leaf, trainable_specs};
 
-/// Adam with decoupled weight decay.
+pub use adafactor::Adafactor;
+pub use adamw::AdamW;
+pub use adamw_8bit::AdamW8bit;
+pub use groups::{LoraPlus, ParamGroup, ParamGroups, PathPattern};
+pub use lion::Lion;
+pub use method::OptimizerMethod;
+pub use muon::{AdjustLearningRate, Muon};
+pub use sgd::Sgd;
+
+use block_quantization::Codebooks;
+use update::ParamUpdate;
+
+pub(crate) use state::{ParamState, Slot, StateTensor};
+
+/// A method, its parameter groups and its state.
 ///
-/// m ← β₁·m + (1 − β₁)·g and v ← β₂·v + (1 − β₂)·g²;
-/// θ ← θ − η·λ·θ − η · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
-///
-/// Loshchilov & Hutter 2019 (arXiv:1711.05101), algorithm 2, as `torch.optim.AdamW` departs from
-/// it: the decay is multiplied by the learning rate η, there is no other schedule multiplier, and
-/// the decay comes before the gradient step.
-///
-/// The state is f32 on the parameter's plain device, whatever type the parameter has; the update
-/// is computed in f32 and rounded to the parameter's type. Parameters without a gradient are left
-/// alone and get no state, as in PyTorch.
+/// The state has the types its method states, on the parameter's plain device, whatever type the
+/// parameter has; an update is computed in f32 and rounded to the parameter's type. Parameters
+/// without a gradient are left alone and get no state, as in PyTorch.
 #[derive(Debug, Clone)]
-pub struct AdamW {
-    /// β₁, the decay of the mean of gradients.
-    pub beta1: f64,
-    /// β₂, the decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// ε, added to the root of the second moment.
-    pub epsilon: f64,
-    /// λ, the decoupled weight decay.
-    pub weight_decay: f64,
-    pub(crate) moments: BTreeMap<String, Moments>,
+pub struct Optimizer {
+    method: OptimizerMethod,
+    groups: ParamGroups,
+    offload: bool,
+    pub(crate) states: BTreeMap<String, ParamState>,
+    codebooks: Codebooks,
 }
 
-/// The state of one parameter.
-#[derive(Debug, Clone)]
-pub(crate) struct Moments {
-    /// First moment, flattened.
-    pub m: Tensor<1>,
-    /// Second moment, flattened.
-    pub v: Tensor<1>,
-    /// The parameter's shape.
-    pub shape: Vec<usize>,
-    /// Updates so far.
-    pub steps: u64,
-}
-
-impl Default for AdamW {
-    /// PyTorch's defaults: β = (0.9, 0.999), ε = 1e-8, λ = 1e-2.
-    fn default() -> Self {
+impl Optimizer {
+    /// The method for all parameters alike, without state, on the device.
+    pub fn new(method: impl Into<OptimizerMethod>) -> Self {
         Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 1e-2,
-            moments: BTreeMap::new(),
+            method: method.into(),
+            groups: ParamGroups::default(),
+            offload: false,
+            states: BTreeMap::new(),
+            codebooks: Codebooks::default(),
         }
     }
-}
 
-impl AdamW {
+    /// The same with parameter groups.
+    pub fn with_groups(self, groups: ParamGroups) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The same with its state on the host between updates, if `offload`.
+    ///
+    /// One parameter's state at a time is brought to the device, updated and read back, so the
+    /// numbers are the same bit for bit; each update waits for the device.
+    pub fn with_offload(self, offload: bool) -> Self {
+        Self { offload, ..self }
+    }
+
+    /// The method and its settings.
+    pub fn method(&self) -> &OptimizerMethod {
+        &self.method
+    }
+
+    /// Whether the state is on the host between updates.
+    pub fn offload(&self) -> bool {
+        self.offload
+    }
+
+    /// Checks the groups against the trainable parameters of `policy`.
+    ///
+    /// # Errors
+    /// [`OptimizerError::UnmatchedGroup`] for a group that is no parameter's first match.
+    pub fn check<M: Module>(&self, policy: &M) -> Result<(), OptimizerError> {
+        let paths: Vec<_> = trainable_specs(policy).into_iter().map(|spec| spec.path).collect();
+        self.groups.check(&paths)
+    }
+
     /// One update of every parameter that has a gradient, at learning rate `lr`.
     ///
     /// Updated parameters keep their identity and stay leaves that require their gradient.
     pub fn step<M: Module>(&mut self, lr: f64, policy: M, grads: GradientsParams) -> M {
         policy.map(&mut Update { optimizer: self, path: ModulePath::default(), grads, lr })
+    }
+
+    /// What the state of one parameter consists of.
+    pub(crate) fn slots(&self, path: &str, shape: &[usize]) -> Vec<Slot> {
+        self.method.rule(path, shape).slots(shape)
     }
 
     /// The new flat value of one parameter; `grad` and `value` are flat, plain and f32.
@@ -77,28 +119,44 @@ impl AdamW {
         value: Tensor<1>,
         grad: Tensor<1>,
     ) -> Tensor<1> {
-        let scaled = grad.clone().mul_scalar(1.0 - self.beta1);
-        let squared = grad.square().mul_scalar(1.0 - self.beta2);
+        let rule = self.method.rule(&path, shape);
+        let device = value.device();
         // The old state is taken out, not cloned: a tensor with one owner is updated in place.
-        let (m, v, steps) = match self.moments.remove(&path) {
-            Some(Moments { m, v, steps, .. }) => {
-                (m.mul_scalar(self.beta1) + scaled, v.mul_scalar(self.beta2) + squared, steps + 1)
-            }
-            None => (scaled, squared, 1),
+        let old = self.states.remove(&path);
+        let old = old.unwrap_or_else(|| ParamState::zeros(rule.slots(shape), &device));
+        let steps = old.steps + 1;
+        let slots = old.slots;
+        let tensors = old.tensors.into_iter().map(|tensor| tensor.on(&device)).collect();
+        let choice = self.groups.choose(&path, shape);
+        let (updated, tensors) = rule.update(
+            ParamUpdate {
+                lr: lr * choice.lr_factor * self.method.lr_factor(&path, shape),
+                weight_decay: choice.weight_decay.unwrap_or_else(|| rule.weight_decay()),
+                steps,
+                shape,
+                value,
+                grad,
+                codebooks: &mut self.codebooks,
+            },
+            tensors,
+        );
+        let tensors = match self.offload {
+            true => tensors.into_iter().map(StateTensor::on_host).collect(),
+            false => tensors,
         };
-        let exponent = i32::try_from(steps).unwrap_or(i32::MAX);
-        let bias1 = 1.0 - self.beta1.powi(exponent);
-        let root_bias2 = (1.0 - self.beta2.powi(exponent)).sqrt();
-        // Both sides of the fraction are multiplied by √(1 − β₂ᵗ), which saves an operation.
-        let denominator = v.clone().sqrt().add_scalar(self.epsilon * root_bias2);
-        let delta = (m.clone() / denominator).mul_scalar(lr * root_bias2 / bias1);
-        self.moments.insert(path, Moments { m, v, shape: shape.to_vec(), steps });
-        value.mul_scalar(1.0 - lr * self.weight_decay) - delta
+        self.states.insert(path, ParamState { steps, slots, tensors });
+        updated
+    }
+}
+
+impl<T: Into<OptimizerMethod>> From<T> for Optimizer {
+    fn from(method: T) -> Self {
+        Self::new(method)
     }
 }
 
 struct Update<'a> {
-    optimizer: &'a mut AdamW,
+    optimizer: &'a mut Optimizer,
     path: ModulePath,
     grads: GradientsParams,
     lr: f64,
@@ -136,81 +194,7 @@ fn in_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use rekindle_testkit::{Golden, assert_close, device};
+pub(crate) mod tests;
 
-    use super::*;
-
-    /// Two parameters, as in the golden file.
-    #[derive(Module, Debug)]
-    pub(crate) struct Pair {
-        pub weight: Param<Tensor<2>>,
-        pub bias: Param<Tensor<1>>,
-    }
-
-    impl Pair {
-        pub(crate) fn open(golden: &Golden) -> Self {
-            let device = device().autodiff();
-            Self {
-                weight: Param::from_tensor(golden.tensor("weight.start", &device)),
-                bias: Param::from_tensor(golden.tensor("bias.start", &device)),
-            }
-        }
-    }
-
-    fn floats<const D: usize>(param: &Param<Tensor<D>>) -> Vec<f32> {
-        param.val().into_data().try_to_vec().unwrap()
-    }
-
-    #[test]
-    fn adamw_matches_torch_over_ten_steps() {
-        let golden = Golden::open("train/adamw.safetensors");
-        let mut pair = Pair::open(&golden);
-        let mut optimizer = AdamW { weight_decay: 0.1, ..AdamW::default() };
-        for (step, lr) in golden.floats("rates").into_iter().enumerate() {
-            let mut grads = GradientsParams::new();
-            let grad = |name: &str| format!("{name}.grad.{step}");
-            grads.register(pair.weight.id, golden.tensor::<2>(&grad("weight"), &device()));
-            grads.register(pair.bias.id, golden.tensor::<1>(&grad("bias"), &device()));
-            pair = optimizer.step(f64::from(lr), pair, grads);
-            let after = |name: &str| golden.floats(&format!("{name}.after.{step}"));
-            assert_close(&floats(&pair.weight), &after("weight"), 1e-6, 1e-6);
-            assert_close(&floats(&pair.bias), &after("bias"), 1e-6, 1e-6);
-        }
-        let keys: Vec<_> = optimizer.moments.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["bias", "weight"]);
-    }
-
-    #[test]
-    fn a_parameter_keeps_its_identity_and_its_gradient_after_an_update() {
-        let golden = Golden::open("train/adamw.safetensors");
-        let pair = Pair::open(&golden);
-        let id = pair.weight.id;
-        let mut optimizer = AdamW::default();
-        let grads = pair.weight.val().square().sum().backward();
-        let pair_grads = GradientsParams::from_grads(grads, &pair);
-        let updated = optimizer.step(0.1, pair.clone(), pair_grads);
-        assert_eq!(updated.weight.id, id);
-        assert!(updated.weight.is_require_grad());
-        // The bias had no gradient: it is untouched and has no state.
-        assert_eq!(floats(&updated.bias), floats(&pair.bias));
-        assert!(!optimizer.moments.contains_key("bias"));
-        let again = updated.weight.val().square().sum().backward();
-        assert!(updated.weight.val().grad(&again).is_some());
-    }
-
-    #[test]
-    fn state_is_f32_for_a_bf16_parameter() {
-        let golden = Golden::open("train/adamw.safetensors");
-        let mut pair = Pair::open(&golden);
-        pair.weight =
-            pair.weight.map(|it| it.inner().cast(FloatDType::BF16).autodiff().require_grad());
-        let loss = pair.weight.val().cast(FloatDType::F32).square().sum();
-        let grads = GradientsParams::from_grads(loss.backward(), &pair);
-        let mut optimizer = AdamW::default();
-        let updated = optimizer.step(0.1, pair, grads);
-        assert_eq!(updated.weight.val().dtype(), DType::BF16);
-        assert_eq!(optimizer.moments["weight"].m.dtype(), DType::F32);
-        assert!(!optimizer.moments["weight"].m.is_autodiff());
-    }
-}
+#[cfg(test)]
+mod peers;

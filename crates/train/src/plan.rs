@@ -38,6 +38,27 @@ pub struct TrainPlan {
 }
 
 impl TrainPlan {
+    /// A plan without clipping, evaluations, checkpoints and all else that is not given, which ends
+    /// at the third step in a row that is not finite.
+    pub fn new(schedule: Schedule, learning_rate: f64, run_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            schedule,
+            learning_rate,
+            max_grad_norm: None,
+            eval_every: None,
+            save_every: None,
+            keep_checkpoints: 1,
+            seed: 0,
+            max_nonfinite: 3,
+            watchdog: None,
+            metric: None,
+            ema_decay: None,
+            scale_losses: false,
+            run_dir: run_dir.into(),
+            extra: serde_json::Value::Null,
+        }
+    }
+
     /// The folder that holds the run's checkpoints.
     pub fn checkpoints_dir(&self) -> PathBuf {
         self.run_dir.join("checkpoints")

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 
 use crate::checkpoint::{self, Saved};
-use crate::{AdamW, Best, CheckpointError, Cursor, Ema, LossScale, TrainPlan};
+use crate::{Best, CheckpointError, Cursor, Ema, LossScale, Optimizer, TrainPlan};
 
 /// Everything that changes from step to step, beside the place in the data.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub struct TrainState<M: Module> {
     /// The model being trained, its parameters on an autodiff device.
     pub policy: M,
     /// The optimizer and its state.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// Steps done.
     pub step: u64,
     /// Units trained on so far.
@@ -29,7 +29,8 @@ pub struct TrainState<M: Module> {
 
 impl<M: Module> TrainState<M> {
     /// A state before the first step.
-    pub fn new(policy: M, optimizer: AdamW) -> Self {
+    pub fn new(policy: M, optimizer: impl Into<Optimizer>) -> Self {
+        let optimizer = optimizer.into();
         Self { policy, optimizer, step: 0, units: 0, ema: None, scale: None, best: None }
     }
 
@@ -89,7 +90,7 @@ impl<M: Module> TrainState<M> {
             extra: plan.extra.clone(),
         };
         let dir = plan.checkpoints_dir();
-        let path = checkpoint::write(&dir, &self.policy, &self.optimizer, &saved)?;
+        let path = checkpoint::write(&dir, self, &saved)?;
         let best = self.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
         checkpoint::retain(&dir, self.step, plan.keep_checkpoints, best.map(|it| it.step))?;
         Ok(path)
@@ -98,15 +99,16 @@ impl<M: Module> TrainState<M> {
     /// Takes weights, optimizer state and counts from the checkpoint at `path`.
     ///
     /// The optimizer keeps its own settings. Returns what else the checkpoint holds; the caller
-    /// seeks the source to its cursor. Fails on any damage and on any difference in the trainable
-    /// parameters.
+    /// seeks the source to its cursor. Fails on any damage, on any difference in the trainable
+    /// parameters and on the state of another method.
     pub fn restore(self, path: &Path) -> Result<(Self, Saved), CheckpointError> {
         let saved = checkpoint::verify(path)?;
         let policy = checkpoint::load_weights(self.policy, path)?;
-        let moments = checkpoint::load_moments(&policy, path)?;
-        let optimizer = AdamW { moments, ..self.optimizer.clone() };
+        let mut optimizer = self.optimizer;
+        optimizer.states = checkpoint::load_state(&policy, &optimizer, path)?;
         let (step, units) = (saved.step, saved.units);
         let (scale, best) = (saved.loss_scale, saved.best);
-        Ok((Self { policy, optimizer, step, units, scale, best, ..self }, saved))
+        let ema = checkpoint::load_average(&policy, path)?;
+        Ok((Self { policy, optimizer, step, units, ema, scale, best }, saved))
     }
 }

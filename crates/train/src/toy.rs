@@ -8,8 +8,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use rekindle_testkit::device;
 
 use crate::{
-    AdamW, Cursor, Decay, LossSum, Objective, Observer, Outcome, Schedule, SourceError, Step,
-    StepReport, StepSource, TrainError, TrainPlan, TrainState, fit,
+    AdamW, Cursor, Decay, LossSum, Objective, Observer, Optimizer, Outcome, Schedule, SourceError,
+    Step, StepReport, StepSource, TrainError, TrainPlan, TrainState, fit,
 };
 
 /// Outputs of the toy model.
@@ -232,7 +232,12 @@ pub fn plan(run_dir: &Path, total_steps: u64) -> TrainPlan {
 }
 
 pub fn state(dropout: f64) -> TrainState<Mlp> {
-    TrainState::new(Mlp::new(HIDDEN, dropout), AdamW::default())
+    state_with(AdamW::default(), dropout)
+}
+
+/// A fresh state under another optimizer.
+pub fn state_with(optimizer: impl Into<Optimizer>, dropout: f64) -> TrainState<Mlp> {
+    TrainState::new(Mlp::new(HIDDEN, dropout), optimizer)
 }
 
 // The CPU backend has one random generator for the whole process, so runs in one process take

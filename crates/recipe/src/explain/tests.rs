@@ -11,9 +11,8 @@ const TOP: &str = "  = help: the top level takes `model`, `init`, `output`, `see
     `method`, `train`, `eval`, `export`";
 
 const TRAIN: &str = "  = help: `[train]` takes `max_steps`, `num_epochs`, `batch_size`, \
-    `micro_batch_size`, `learning_rate`, `weight_decay`, `adam_beta1`, `adam_beta2`, \
-    `adam_epsilon`, `max_grad_norm`, `eval_steps`, `save_steps`, `save_total_limit`, \
-    `schedule`";
+    `micro_batch_size`, `learning_rate`, `max_grad_norm`, `eval_steps`, `save_steps`, \
+    `save_total_limit`, `loraplus_lr_ratio`, `groups`, `optimizer`, `schedule`";
 
 #[test]
 fn an_unknown_key_gets_the_one_that_was_meant() {

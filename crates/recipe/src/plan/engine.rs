@@ -86,9 +86,9 @@ impl Plan {
             problems.push(Problem { key, found, wanted });
         };
         let dtype = self.dtype();
-        if !device.supports_dtype(dtype.into()) {
+        if !device.supports_dtype(dtype) {
             let others = [(FloatDType::BF16, "bf16"), (FloatDType::F16, "f16")];
-            let others = others.iter().filter(|(other, _)| device.supports_dtype((*other).into()));
+            let others = others.iter().filter(|(other, _)| device.supports_dtype(*other));
             let names: Vec<_> = others.map(|(_, name)| format!(", `{name}`")).collect();
             let found = format!("`{}`, which `{device:?}` does not compute in", self.precision());
             add("train.precision", &found, format!("`f32`{}", names.concat()));
@@ -123,10 +123,9 @@ impl Plan {
 
     pub(crate) fn metric(&self) -> Option<Metric> {
         let train = &self.recipe.train;
-        let early_stopping = train.early_stopping_patience.map(|patience| EarlyStopping {
-            patience,
-            threshold: train.early_stopping_threshold,
-        });
+        let early_stopping = train
+            .early_stopping_patience
+            .map(|patience| EarlyStopping { patience, threshold: train.early_stopping_threshold });
         let keep_best = train.load_best_model_at_end;
         (keep_best || early_stopping.is_some()).then(|| Metric {
             greater_is_better: train.metric_for_best_model == BestMetric::ExactMatch,

@@ -1,6 +1,8 @@
 //! Ranges, exclusive keys and missing keys of a recipe.
 
 mod engine;
+mod schedule;
+mod updates;
 
 use std::fmt::{self, Display};
 
@@ -34,8 +36,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Vec<Problem>> {
     check_data(recipe, &mut problems);
     check_method(recipe, &mut problems);
     check_train(&recipe.train, &mut problems);
-    check_schedule(&recipe.train, &mut problems);
     engine::check(recipe, &mut problems);
+    updates::check(recipe, &mut problems);
+    schedule::check(recipe, &mut problems);
     check_purpose(recipe, &mut problems);
     if problems.0.is_empty() { Ok(()) } else { Err(problems.0) }
 }
@@ -54,6 +57,21 @@ impl Problems {
     fn require(&mut self, holds: bool, key: &str, found: impl Display, wanted: &str) {
         if !holds {
             self.add(key, format!("`{found}`"), wanted);
+        }
+    }
+
+    /// A share of something: 0 or more and below 1.
+    fn below_one(&mut self, key: &str, found: f64) {
+        self.require((0.0..1.0).contains(&found), key, found, "0 or more and below 1");
+    }
+
+    fn above_zero(&mut self, key: &str, found: f64) {
+        self.require(found > 0.0 && found.is_finite(), key, found, "a number above 0");
+    }
+
+    fn learning_rate(&mut self, key: &str, found: Option<f64>) {
+        if let Some(rate) = found {
+            self.require(rate > 0.0 && rate < 1.0, key, rate, "above 0 and below 1");
         }
     }
 
@@ -170,49 +188,12 @@ fn check_train(train: &TrainSection, problems: &mut Problems) {
             problems.add("train.micro_batch_size", format!("`{micro}`"), wanted);
         }
     }
-    if let Some(rate) = train.learning_rate {
-        let holds = rate > 0.0 && rate < 1.0;
-        problems.require(holds, "train.learning_rate", rate, "above 0 and below 1");
-    }
-    let decay = train.weight_decay;
-    let holds = (0.0..1.0).contains(&decay);
-    problems.require(holds, "train.weight_decay", decay, "0 or more and below 1");
-    for (key, beta) in
-        [("train.adam_beta1", train.adam_beta1), ("train.adam_beta2", train.adam_beta2)]
-    {
-        problems.require((0.0..1.0).contains(&beta), key, beta, "0 or more and below 1");
-    }
-    let epsilon = train.adam_epsilon;
-    let holds = epsilon > 0.0 && epsilon.is_finite();
-    problems.require(holds, "train.adam_epsilon", epsilon, "a number above 0");
     let norm = train.max_grad_norm;
     let holds = norm >= 0.0 && norm.is_finite();
     problems.require(holds, "train.max_grad_norm", norm, "a number above 0, or 0 for no clipping");
     problems.at_least_one("train.eval_steps", train.eval_steps);
     problems.at_least_one("train.save_steps", train.save_steps);
     problems.at_least_one("train.save_total_limit", Some(train.save_total_limit as u64));
-}
-
-fn check_schedule(train: &TrainSection, problems: &mut Problems) {
-    let key = |name: &str| format!("train.schedule.{}.{name}", train.schedule.name());
-    let (steps, ratio) = train.schedule.warmup_keys();
-    problems.exclusive(&[
-        (&key("warmup_steps"), steps.is_some()),
-        (&key("warmup_ratio"), ratio.is_some()),
-    ]);
-    if let (Some(steps), Some(max_steps)) = (steps, train.max_steps)
-        && steps > max_steps
-    {
-        let wanted = format!("at most the `train.max_steps` of `{max_steps}`");
-        problems.add(&key("warmup_steps"), format!("`{steps}`"), wanted);
-    }
-    if let Some(ratio) = ratio {
-        let holds = (0.0..1.0).contains(&ratio);
-        problems.require(holds, &key("warmup_ratio"), ratio, "0 or more and below 1");
-    }
-    let lowest = train.schedule.min_lr_ratio();
-    let holds = (0.0..=1.0).contains(&lowest);
-    problems.require(holds, &key("min_lr_ratio"), lowest, "from 0 to 1");
 }
 
 /// Keys that would have no effect.

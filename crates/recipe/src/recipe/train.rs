@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{BestMetric, OnSpike, Precision, Recompute, RecomputeBlocks};
+use super::{GroupSection, Optimizer, Schedule};
 
 /// Length, batch, optimizer and learning rate.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -20,14 +21,6 @@ pub struct TrainSection {
     pub micro_batch_size: Option<usize>,
     /// Peak learning rate; 2e-4 for LoRA and 2e-5 for full fine-tuning if not given.
     pub learning_rate: Option<f64>,
-    /// Decoupled weight decay of AdamW.
-    pub weight_decay: f64,
-    /// Decay of AdamW's mean of the gradient.
-    pub adam_beta1: f64,
-    /// Decay of AdamW's mean of the squared gradient.
-    pub adam_beta2: f64,
-    /// Term that keeps AdamW's division finite.
-    pub adam_epsilon: f64,
     /// Norm over all gradients above which they are scaled down; 0 clips nothing.
     pub max_grad_norm: f64,
     /// Steps between evaluations; one at the end is always made if there are validation rows.
@@ -70,7 +63,17 @@ pub struct TrainSection {
     /// What follows one spike more: `"stop"`, or `"rollback"` to the last checkpoint and on with
     /// the next rows.
     pub on_spike: OnSpike,
-    /// Course of the learning rate: `[train.schedule.linear]`, `.cosine` or `.constant`.
+    /// Learning rate of an adapter's B matrices over that of its A matrices (LoRA+). Hayou et al.
+    /// 2024 (arXiv:2402.12354), eq. 8.
+    pub loraplus_lr_ratio: Option<f64>,
+    /// Parameters with a learning rate or a weight decay of their own; the first that matches
+    /// counts.
+    pub groups: Vec<GroupSection>,
+    /// How gradients change the weights: `[train.optimizer.adamw]`, `.adamw_8bit`, `.sgd`,
+    /// `.lion`, `.adafactor` or `.muon`.
+    pub optimizer: Optimizer,
+    /// Course of the learning rate: `[train.schedule.linear]`, `.cosine`,
+    /// `.cosine_with_restarts`, `.polynomial`, `.inverse_sqrt`, `.wsd` or `.constant`.
     pub schedule: Schedule,
 }
 
@@ -82,10 +85,6 @@ impl Default for TrainSection {
             batch_size: 8, // transformers TrainingArguments.per_device_train_batch_size
             micro_batch_size: None,
             learning_rate: None,
-            weight_decay: 0.01, // torch.optim.AdamW, as are the next three
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
             max_grad_norm: 1.0, // transformers TrainingArguments
             eval_steps: None,
             save_steps: None,
@@ -104,6 +103,9 @@ impl Default for TrainSection {
             loss_watchdog_threshold: None,
             loss_watchdog_patience: 3, // Axolotl
             on_spike: OnSpike::Stop,
+            loraplus_lr_ratio: None,
+            groups: Vec::new(),
+            optimizer: Optimizer::default(),
             schedule: Schedule::default(),
         }
     }
@@ -131,100 +133,4 @@ impl TrainSection {
     pub fn micro_batch_size(&self) -> usize {
         self.micro_batch_size.unwrap_or(self.batch_size)
     }
-}
-
-/// Course of the learning rate after the warm-up.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// Down to zero in a straight line.
-    Linear(LinearSchedule),
-    /// Down along half a cosine. Loshchilov and Hutter 2016 (arXiv:1608.03983), eq. 5.
-    Cosine(CosineSchedule),
-    /// Stays at its peak.
-    Constant(ConstantSchedule),
-}
-
-impl Default for Schedule {
-    // transformers TrainingArguments.lr_scheduler_type
-    fn default() -> Self {
-        Self::Linear(LinearSchedule::default())
-    }
-}
-
-/// Length of the linear rise from zero to the peak.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Warmup {
-    /// This many updates.
-    Steps(u64),
-    /// This part of all updates.
-    Ratio(f64),
-}
-
-impl Schedule {
-    /// The schedule's name as it stands in the recipe.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Linear(_) => "linear",
-            Self::Cosine(_) => "cosine",
-            Self::Constant(_) => "constant",
-        }
-    }
-
-    /// Length of the warm-up; none if nothing is given (transformers).
-    pub fn warmup(&self) -> Warmup {
-        match self.warmup_keys() {
-            (None, Some(ratio)) => Warmup::Ratio(ratio),
-            (steps, _) => Warmup::Steps(steps.unwrap_or(0)),
-        }
-    }
-
-    /// Lowest learning rate as a part of the peak, reached at the end.
-    pub fn min_lr_ratio(&self) -> f64 {
-        match self {
-            Self::Cosine(cosine) => cosine.min_lr_ratio,
-            Self::Linear(_) => 0.0,
-            Self::Constant(_) => 1.0,
-        }
-    }
-
-    pub(super) fn warmup_keys(&self) -> (Option<u64>, Option<f64>) {
-        match self {
-            Self::Linear(linear) => (linear.warmup_steps, linear.warmup_ratio),
-            Self::Cosine(cosine) => (cosine.warmup_steps, cosine.warmup_ratio),
-            Self::Constant(constant) => (constant.warmup_steps, constant.warmup_ratio),
-        }
-    }
-}
-
-/// Down to zero in a straight line.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LinearSchedule {
-    /// Updates during which the rate rises from zero; excludes `warmup_ratio`.
-    pub warmup_steps: Option<u64>,
-    /// Part of all updates during which the rate rises from zero.
-    pub warmup_ratio: Option<f64>,
-}
-
-/// Down along half a cosine.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct CosineSchedule {
-    /// Updates during which the rate rises from zero; excludes `warmup_ratio`.
-    pub warmup_steps: Option<u64>,
-    /// Part of all updates during which the rate rises from zero.
-    pub warmup_ratio: Option<f64>,
-    /// Learning rate at the end, as a part of the peak.
-    pub min_lr_ratio: f64,
-}
-
-/// Stays at its peak.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConstantSchedule {
-    /// Updates during which the rate rises from zero; excludes `warmup_ratio`.
-    pub warmup_steps: Option<u64>,
-    /// Part of all updates during which the rate rises from zero.
-    pub warmup_ratio: Option<f64>,
 }

@@ -50,7 +50,7 @@ pub(super) fn statistics(dataset: &Dataset, blake3: &str) -> DataStatistics {
         validation_rows: dataset.validation.len() as u64,
         total_tokens: dataset.total_tokens,
         target_tokens: dataset.target_tokens,
-        truncated: dataset.truncated as u64,
+        truncated: dataset.lengths.truncated as u64,
         duplicates: dataset.duplicates() as u64,
         lengths: length_bins(dataset.train.iter().map(|sample| sample.tokens.len())),
         blake3: Some(blake3.to_owned()),

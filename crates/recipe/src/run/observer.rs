@@ -11,8 +11,8 @@ use rekindle_train::{Observer, StepReport, TrainError};
 
 use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
 use crate::error::RunError;
-use crate::recipe::BestMetric;
 use crate::events::{Event, EventLog};
+use crate::recipe::BestMetric;
 
 /// Answers of an evaluation that become events; `summary.json` has them all.
 const SAMPLES: usize = 16;

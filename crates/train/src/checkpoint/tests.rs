@@ -1,6 +1,6 @@
 use super::*;
-use crate::toy::{Mlp, Recorder, plan, run, state};
-use crate::{Ended, TrainState};
+use crate::toy::{Mlp, Recorder, plan, run, state, state_with};
+use crate::{Adafactor, AdamW, AdamW8bit, Ended, Lion, Muon, Optimizer, OptimizerMethod, Sgd};
 
 const DROPOUT: f64 = 0.3;
 
@@ -220,7 +220,7 @@ fn an_unknown_layout_is_named() {
     let plan = stopped(dir.path(), 1);
     let path = plan.checkpoints_dir().join("step-000001");
     let text = fs::read_to_string(path.join(STATE)).unwrap();
-    fs::write(path.join(STATE), text.replace("\"layout\": 1", "\"layout\": 9, \"new\": 0"))
+    fs::write(path.join(STATE), text.replace("\"layout\": 2", "\"layout\": 9, \"new\": 0"))
         .unwrap();
     fs::remove_file(path.join("manifest.json")).unwrap();
     manifest::write(&path).unwrap();
@@ -233,9 +233,92 @@ fn an_unknown_layout_is_named() {
 fn restored_optimizer_settings_are_the_callers() {
     let dir = tempfile::tempdir().unwrap();
     let plan = stopped(dir.path(), 1);
-    let mut fresh: TrainState<Mlp> = state(DROPOUT);
-    fresh.optimizer.weight_decay = 0.5;
+    let settings = AdamW { weight_decay: 0.5, ..AdamW::default() };
+    let fresh = state_with(settings.clone(), DROPOUT);
     let (state, _) = fresh.restore(&plan.checkpoints_dir().join("step-000001")).unwrap();
-    assert_eq!(state.optimizer.weight_decay, 0.5);
-    assert_eq!(state.optimizer.moments["up"].steps, 1);
+    assert!(matches!(state.optimizer.method(), OptimizerMethod::AdamW(it) if *it == settings));
+    assert_eq!(state.optimizer.states["up"].steps, 1);
+}
+
+/// Every method, with states of every kind: the toy's matrices are large enough for 8 bits.
+fn optimizers() -> Vec<Optimizer> {
+    let adamw_8bit = AdamW8bit { min_8bit_size: 16, ..AdamW8bit::default() };
+    vec![
+        AdamW::default().into(),
+        adamw_8bit.into(),
+        Sgd::default().into(),
+        Sgd { momentum: 0.9, ..Sgd::default() }.into(),
+        Lion::default().into(),
+        Adafactor { beta1: Some(0.9), ..Adafactor::default() }.into(),
+        Muon::default().into(),
+        Optimizer::new(AdamW::default()).with_offload(true),
+    ]
+}
+
+#[test]
+fn every_method_resumes_bit_for_bit() {
+    for optimizer in optimizers() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = optimizer.method().name();
+        let fresh = || state_with(optimizer.clone(), DROPOUT);
+        let whole = plan(&dir.path().join("whole"), 6);
+        let whole = run(fresh(), &[], &whole, &mut Recorder::default()).unwrap();
+        let half = plan(&dir.path().join("half"), 6);
+        let mut recorder = Recorder { stop_after: Some(3), ..Recorder::default() };
+        run(fresh(), &[], &half, &mut recorder).unwrap();
+        let (state, _) = fresh().restore(&recorder.checkpoints[0]).unwrap();
+        assert_eq!(state.optimizer.states["up"].steps, 3, "{name}");
+        let resumed = run(state, &[], &half, &mut Recorder::default()).unwrap();
+        assert_eq!(resumed.state.policy.bits(), whole.state.policy.bits(), "{name}");
+    }
+}
+
+#[test]
+fn the_state_of_another_method_is_refused_with_its_name() {
+    let optimizers = optimizers();
+    for saved in &optimizers {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder { stop_after: Some(1), ..Recorder::default() };
+        let plan = plan(dir.path(), 6);
+        run(state_with(saved.clone(), DROPOUT), &[], &plan, &mut recorder).unwrap();
+        for other in &optimizers {
+            let result = state_with(other.clone(), DROPOUT).restore(&recorder.checkpoints[0]);
+            if saved.method().name() == other.method().name() {
+                continue;
+            }
+            let error = result.map(|_| ()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let names = format!(
+                "by `{}` and does not fit `{}`",
+                saved.method().name(),
+                other.method().name()
+            );
+            assert!(error.to_string().contains(&names), "{error}");
+        }
+    }
+}
+
+#[test]
+fn missing_strange_and_misshapen_tensors_of_the_optimizer_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder { stop_after: Some(1), ..Recorder::default() };
+    let momentum = Sgd { momentum: 0.9, ..Sgd::default() };
+    run(state_with(momentum, DROPOUT), &[], &plan(dir.path(), 6), &mut recorder).unwrap();
+    let path = &recorder.checkpoints[0];
+    let told = |optimizer: Optimizer, policy: Mlp| {
+        load_state(&policy, &optimizer, path).map(|_| ()).unwrap_err().to_string()
+    };
+    let error = told(Sgd::default().into(), Mlp::new(6, 0.0));
+    assert!(error.contains("`up.momentum` is unexpected"), "{error}");
+    let momentum = || Sgd { momentum: 0.5, ..Sgd::default() };
+    let error = told(momentum().into(), Mlp::new(5, 0.0));
+    assert!(error.contains("`up.momentum` is F32 [4, 6] instead of F32 [4, 5]"), "{error}");
+
+    let mut recorder = Recorder { stop_after: Some(1), ..Recorder::default() };
+    let other = dir.path().join("other");
+    run(state_with(Sgd::default(), DROPOUT), &[], &plan(&other, 6), &mut recorder).unwrap();
+    let path = &recorder.checkpoints[0];
+    let error = load_state(&Mlp::new(6, 0.0), &momentum().into(), path);
+    let error = error.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("`up.momentum` is missing"), "{error}");
 }

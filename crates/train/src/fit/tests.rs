@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use rekindle_testkit::assert_close;
 
 use super::*;
+use crate::optimizer::StateTensor;
 use crate::source::Step;
 use crate::toy::{Batch, Mlp, Recorder, Row, Rows, SquaredError, plan, row, run, state, turn};
 use crate::{LossSum, SourceError, StepReport};
@@ -110,13 +111,13 @@ fn a_nan_in_the_first_micro_batch_leaves_weights_and_optimizer_bit_unchanged() {
 }
 
 fn moment_bits(state: &TrainState<Mlp>) -> Vec<(String, u64, Vec<u32>)> {
-    let bits = |tensor: &Tensor<1>| {
-        let values: Vec<f32> = tensor.to_data().try_to_vec().unwrap();
+    let bits = |tensor: &StateTensor| {
+        let values: Vec<f32> = tensor.to_data().unwrap().try_to_vec().unwrap();
         values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
-    let moments = state.optimizer.moments.iter();
-    moments
-        .map(|(path, it)| (path.clone(), it.steps, [bits(&it.m), bits(&it.v)].concat()))
+    let states = state.optimizer.states.iter();
+    states
+        .map(|(path, it)| (path.clone(), it.steps, it.tensors.iter().flat_map(bits).collect()))
         .collect()
 }
 

@@ -44,10 +44,15 @@ fn each_bad_number_is_found() {
         ("max_steps = 100", "max_steps = 0", "train.max_steps"),
         ("micro_batch_size = 3", "micro_batch_size = 0", "train.micro_batch_size"),
         ("micro_batch_size = 3", "micro_batch_size = 9", "train.micro_batch_size"),
-        ("weight_decay = 0.0", "weight_decay = -0.1", "train.weight_decay"),
-        ("adam_beta1 = 0.9", "adam_beta1 = 1.0", "train.adam_beta1"),
-        ("adam_beta2 = 0.95", "adam_beta2 = nan", "train.adam_beta2"),
-        ("adam_epsilon = 1e-8", "adam_epsilon = 0", "train.adam_epsilon"),
+        ("weight_decay = 0.0\n", "weight_decay = -0.1\n", "train.optimizer.adamw.weight_decay"),
+        ("beta1 = 0.9", "beta1 = 1.0", "train.optimizer.adamw.beta1"),
+        ("beta2 = 0.95", "beta2 = nan", "train.optimizer.adamw.beta2"),
+        ("epsilon = 1e-8", "epsilon = 0", "train.optimizer.adamw.epsilon"),
+        ("loraplus_lr_ratio = 16", "loraplus_lr_ratio = 0", "train.loraplus_lr_ratio"),
+        ("match = \".*norm.*\"", "match = \"\"", "train.groups.1.match"),
+        ("match = \".*norm.*\"", "match = \"(\"", "train.groups.1.match"),
+        ("learning_rate = 1e-5", "learning_rate = 1", "train.groups.1.learning_rate"),
+        ("weight_decay = 0.05", "weight_decay = 1", "train.groups.1.weight_decay"),
         ("max_grad_norm = 0", "max_grad_norm = -1", "train.max_grad_norm"),
         ("eval_steps = 50", "eval_steps = 0", "train.eval_steps"),
         ("save_steps = 100", "save_steps = 0", "train.save_steps"),
@@ -66,6 +71,69 @@ fn warmup_is_not_longer_than_training() {
     let key = "train.schedule.cosine.warmup_steps";
     assert_eq!(with("warmup_steps = 10", "warmup_steps = 101"), [key]);
     assert!(with("warmup_steps = 10", "warmup_steps = 100").is_empty());
+}
+
+/// The keys found wrong in a recipe with these lines in or below `[train]`.
+fn train(lines: &str) -> Vec<String> {
+    keys(&format!("model = \"m\"\ndata.train = \"t\"\nmethod.full = {{}}\n[train]\n{lines}"))
+}
+
+#[test]
+fn each_bad_number_of_an_optimizer_is_found() {
+    for (section, line) in [
+        ("adamw_8bit", "epsilon = nan"),
+        ("sgd", "momentum = 1"),
+        ("sgd", "nesterov = true"),
+        ("sgd", "dampening = 0.1"),
+        ("lion", "beta1 = -0.1"),
+        ("adafactor", "epsilon1 = 0"),
+        ("adafactor", "epsilon2 = 1e-3"),
+        ("adafactor", "clip_threshold = 0"),
+        ("adafactor", "decay_rate = 0.8"),
+        ("adafactor", "beta1 = 1"),
+        ("adafactor", "warmup_init = true"),
+        ("muon", "ns_steps = 100"),
+        ("muon", "ns_steps = 0"),
+        ("muon", "adamw_match = \"[\""),
+        ("muon", "adamw_learning_rate = 2"),
+    ] {
+        let name = line.split(' ').next().unwrap();
+        let found = train(&format!("[train.optimizer.{section}]\n{line}"));
+        assert_eq!(found, [format!("train.optimizer.{section}.{name}")], "{line}");
+        assert!(train(&format!("[train.optimizer.{section}]")).is_empty());
+    }
+}
+
+#[test]
+fn each_bad_number_of_a_schedule_is_found() {
+    for (section, line, name) in [
+        ("cosine_with_restarts", "num_cycles = 0", "num_cycles"),
+        ("polynomial", "power = 0", "power"),
+        ("polynomial", "lr_end = 1e-3", "lr_end"),
+        ("inverse_sqrt", "timescale = 0", "timescale"),
+        ("wsd", "min_lr_ratio = 2", "min_lr_ratio"),
+        ("wsd", "decay_ratio = 0", "decay_ratio"),
+        ("wsd", "decay_ratio = 0.8\nwarmup_ratio = 0.3", "decay_ratio"),
+        ("wsd", "decay_steps = 0", "decay_steps"),
+        ("wsd", "warmup_steps = 60\ndecay_steps = 41", "decay_steps"),
+        ("wsd", "decay_steps = 4\ndecay_ratio = 0.1", "decay_ratio"),
+    ] {
+        let text = |line| format!("max_steps = 100\n[train.schedule.{section}]\n{line}");
+        let found = train(&text(line));
+        assert_eq!(found, [format!("train.schedule.{section}.{name}")], "{line}");
+        assert!(train(&text("")).is_empty());
+    }
+}
+
+#[test]
+fn rates_without_effect_are_refused() {
+    assert_eq!(train("loraplus_lr_ratio = 16"), ["train.loraplus_lr_ratio"]);
+    let group = "[[train.groups]]\nmatch = \".*\"";
+    assert_eq!(train(group), ["train.groups.1"]);
+    let relative = "[train.optimizer.adafactor]\nrelative_step = true\n";
+    assert!(train(relative).is_empty());
+    let found = train(&format!("learning_rate = 0.1\n{relative}{group}\nlearning_rate = 0.1"));
+    assert_eq!(found, ["train.learning_rate", "train.groups.1.learning_rate"]);
 }
 
 #[test]
