@@ -131,8 +131,7 @@ pub fn run(
     folder.write_rejects(&loaded.dataset.rejects)?;
     let mut log = Log::new(folder.event_log(state.step)?, listener);
     announce(&mut log, plan, &loaded, device, total_steps)?;
-    log.event(&Event::Environment(options.host.environment()))?;
-    log.event(&Event::Data(host::statistics(&loaded.dataset, &data_hash)))?;
+    log.surroundings(&options.host, &loaded.dataset, &data_hash)?;
     for warning in folder.warnings() {
         log.warn(warning)?;
     }
@@ -142,7 +141,8 @@ pub fn run(
     }
     let mut observer = RunObserver::new(&mut log, &loaded, options, [state.step, total_steps]);
     let outcome =
-        fit(state, &Sft, &mut source, &plan.train_plan(total_steps, &data_hash), &mut observer)?;
+        fit(state, &Sft, &mut source, &plan.train_plan(total_steps, &data_hash), &mut observer)
+            .map_err(|error| observer.failed(error, started))?;
     if let Some(failure) = observer.failure.take() {
         return Err(failure);
     }
