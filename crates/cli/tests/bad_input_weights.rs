@@ -133,6 +133,8 @@ fn w11_training_goes_on_where_it_is_allowed() {
     // Every loss is NaN, which the loop ends in its own way.
     let wanted = ["3 weights in 2 tensors", "the run goes on", "3 steps in a row were not finite"];
     world.train(&["--allow-nonfinite-base"]).ended(7, &wanted);
+    let wanted = ["status      failed", "the run has failed: ", "3 steps in a row"];
+    world.run(&["runs", "show", "run"]).ended(0, &wanted);
     let done = World::new().train(&["--allow-nonfinite-base", "--set", "train.max_steps=2"]);
     done.ended(0, &["Succeeded after 2 steps"]);
     assert!(!done.said.contains("NaN or infinite"), "{}", done.said);

@@ -25,8 +25,18 @@ struct Shown {
     modes: [LocalModes; 2],
 }
 
-/// Trains on a terminal of its own and types `keys`, if any, once the second step is done.
-fn on_terminal(world: &World, more: &[&str], keys: &[u8], term: &str) -> Shown {
+/// What is done to a run.
+enum Ask<'a> {
+    /// It goes its way.
+    Nothing,
+    /// These keys are typed.
+    Keys(&'a [u8]),
+    /// `rekindle runs stop`.
+    Stop,
+}
+
+/// Trains on a terminal of its own and asks once the second step is done.
+fn on_terminal(world: &World, more: &[&str], ask: Ask<'_>, term: &str) -> Shown {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -54,12 +64,17 @@ fn on_terminal(world: &World, more: &[&str], keys: &[u8], term: &str) -> Shown {
     });
     let deadline = Instant::now() + Duration::from_secs(60);
     let log = world.path("run/events.jsonl");
-    while !keys.is_empty() && !fs::read_to_string(&log).unwrap_or_default().contains("\"step\":2,")
+    while !matches!(ask, Ask::Nothing)
+        && !fs::read_to_string(&log).unwrap_or_default().contains("\"step\":2,")
     {
         assert!(Instant::now() < deadline, "the run does not begin");
         sleep(Duration::from_millis(5));
     }
-    writer.write_all(keys).unwrap();
+    match ask {
+        Ask::Nothing => {}
+        Ask::Keys(keys) => writer.write_all(keys).unwrap(),
+        Ask::Stop => world.run(&["runs", "stop", "run", "--dir", "."]).ended(0, &["asked process"]),
+    }
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
@@ -84,7 +99,7 @@ fn q_on_the_dashboard_saves_and_stops_and_gives_the_terminal_back() {
     for key in [&b"q"[..], b"\x03"] {
         let world = World::new();
         let long = ["--set", "train.max_steps=100000"];
-        let shown = on_terminal(&world, &long, key, "xterm-256color");
+        let shown = on_terminal(&world, &long, Ask::Keys(key), "xterm-256color");
         assert_eq!(shown.status.code(), Some(130), "{}", shown.screen);
         assert_eq!(last_event(&world)["status"], "cancelled");
         assert!(!world.files("run/checkpoints").is_empty());
@@ -97,10 +112,26 @@ fn q_on_the_dashboard_saves_and_stops_and_gives_the_terminal_back() {
 }
 
 #[test]
+fn a_run_on_a_dashboard_can_be_stopped_from_outside() {
+    let world = World::new();
+    let long = ["--set", "train.max_steps=100000"];
+    let shown = on_terminal(&world, &long, Ask::Stop, "xterm-256color");
+    assert_eq!(shown.status.code(), Some(75), "{}", shown.screen);
+    assert_eq!(last_event(&world)["status"], "preempted");
+    assert_eq!(shown.modes[0], shown.modes[1]);
+    // It goes on where it was, and ends by itself.
+    let done = last_event(&world)["steps"].as_u64().unwrap();
+    let more = ["--resume", "--stop-after", &(done + 2).to_string(), long[0], long[1]];
+    let shown = on_terminal(&world, &more, Ask::Nothing, "xterm-256color");
+    assert_eq!(shown.status.code(), Some(0), "{}", shown.screen);
+    assert!(shown.screen.contains(&format!("Cancelled after {} steps", done + 2)));
+}
+
+#[test]
 fn a_second_q_ends_at_once_and_gives_the_terminal_back() {
     let world = World::new();
     let long = ["--set", "train.max_steps=100000"];
-    let shown = on_terminal(&world, &long, b"\tqq", "xterm-256color");
+    let shown = on_terminal(&world, &long, Ask::Keys(b"\tqq"), "xterm-256color");
     assert_eq!(shown.status.code(), Some(130), "{}", shown.screen);
     assert_eq!(shown.modes[0], shown.modes[1]);
     assert!(shown.screen.contains(LEAVE));
@@ -109,7 +140,8 @@ fn a_second_q_ends_at_once_and_gives_the_terminal_back() {
 #[test]
 fn a_run_that_ends_with_an_error_gives_the_terminal_back_first() {
     let world = World::new();
-    let shown = on_terminal(&world, &["--set", "data.train=none.jsonl"], b"", "xterm-256color");
+    let shown =
+        on_terminal(&world, &["--set", "data.train=none.jsonl"], Ask::Nothing, "xterm-256color");
     assert_eq!(shown.status.code(), Some(6), "{}", shown.screen);
     assert_eq!(shown.modes[0], shown.modes[1]);
     let (_, after) = shown.screen.split_once(LEAVE).expect("the screen is left");
@@ -119,7 +151,7 @@ fn a_run_that_ends_with_an_error_gives_the_terminal_back_first() {
 #[test]
 fn a_terminal_that_can_do_nothing_gets_plain_lines() {
     let world = World::new();
-    let shown = on_terminal(&world, &[], b"", "dumb");
+    let shown = on_terminal(&world, &[], Ask::Nothing, "dumb");
     assert_eq!(shown.status.code(), Some(0), "{}", shown.screen);
     assert!(!shown.screen.contains('\u{1b}'), "{}", shown.screen);
     assert!(shown.screen.contains("plain lines instead") && shown.screen.contains("step 6/6"));

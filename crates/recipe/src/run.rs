@@ -135,8 +135,7 @@ pub fn run(
     folder.write_rejects(&loaded.dataset.rejects)?;
     let mut log = Log::new(folder.event_log(state.step)?, listener);
     announce(&mut log, plan, &loaded, device, total_steps)?;
-    log.event(&Event::Environment(options.host.environment()))?;
-    log.event(&Event::Data(host::statistics(&loaded.dataset, &data_hash)))?;
+    log.surroundings(&options.host, &loaded.dataset, &data_hash)?;
     for warning in folder.warnings() {
         log.warn(warning)?;
     }
@@ -144,12 +143,12 @@ pub fn run(
     if state.step == 0 {
         log.measured(0, &base)?;
     }
-    let metric = plan.metric().map(|_| recipe.train.metric_for_best_model);
-    let steps = [state.step, total_steps];
-    let mut observer = RunObserver::new(&mut log, &loaded, options, metric, steps);
-    let objective = Sft { smoothing: plan.smoothing() };
     let train_plan = plan.train_plan(total_steps, &data_hash);
-    let outcome = fit(state, &objective, &mut source, &train_plan, &mut observer)?;
+    let steps = [state.step, total_steps];
+    let mut observer = RunObserver::new(&mut log, &loaded, options, plan.best_metric(), steps);
+    let objective = Sft { smoothing: plan.smoothing() };
+    let outcome = fit(state, &objective, &mut source, &train_plan, &mut observer)
+        .map_err(|error| observer.failed(error, started))?;
     if let Some(failure) = observer.failure.take() {
         return Err(failure);
     }
@@ -160,11 +159,7 @@ pub fn run(
             _ => Status::Cancelled,
         };
     } else {
-        let steps = outcome.state.step;
-        let tuned = chosen(outcome.state, &train_plan, &mut log)?.valid();
-        summary.tuned = measure(&tuned, &loaded)?;
-        log.measured(steps, &summary.tuned)?;
-        report::export(plan, &tuned, &loaded.text, &mut summary, &mut log)?;
+        conclude(plan, outcome.state, &train_plan, &loaded, &mut summary, &mut log)?;
     }
     summary.seconds = started.elapsed().as_secs_f64();
     let (status, steps, seconds) = (summary.status, summary.steps, summary.seconds);
@@ -223,6 +218,21 @@ fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
     let base = measure(&loaded.policy.valid(), loaded)?;
     folder.write_base(&base)?;
     Ok(base)
+}
+
+/// Measures and exports what the run has made.
+fn conclude(
+    plan: &Plan,
+    state: TrainState<Decoder>,
+    train_plan: &TrainPlan,
+    loaded: &Loaded,
+    summary: &mut RunSummary,
+    log: &mut Log<'_>,
+) -> Result<(), RunError> {
+    let tuned = chosen(state, train_plan, log)?.valid();
+    summary.tuned = measure(&tuned, loaded)?;
+    log.measured(summary.steps, &summary.tuned)?;
+    report::export(plan, &tuned, &loaded.text, summary, log)
 }
 
 /// The model that is measured and exported: the best checkpoint's, where that is kept, or the last

@@ -1,6 +1,6 @@
 //! The dashboard on a terminal: a thread of its own, so that drawing never holds up the training.
 
-use std::io::{self, BufWriter, Stderr};
+use std::io::{self, BufWriter, Stderr, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -42,7 +42,13 @@ impl Session {
     /// # Errors
     /// The terminal or the signals cannot be had.
     pub fn start(history: History, stop: Arc<AtomicUsize>, color: bool) -> Result<Self> {
-        let signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for signals")?;
+        let listen = "cannot listen for signals";
+        let signals = Signals::new([SIGINT, SIGTERM]).context(listen)?;
+        for signal in [SIGINT, SIGTERM] {
+            // Beside the dashboard's own ear: a run is stopped even where its dashboard has failed.
+            signal_hook::flag::register_usize(signal, Arc::clone(&stop), signal as usize)
+                .context(listen)?;
+        }
         let (sender, receiver) = channel();
         let screen = Screen::open().context("cannot draw on the terminal; leave `--tui` out")?;
         let watch = Watch { dashboard: Dashboard::new(history), receiver, signals, stop, color };
@@ -65,8 +71,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.events = None;
-        // Its terminal is given back even if it failed, and the run's result matters more.
-        let _ended = self.thread.take().map(JoinHandle::join);
+        // A panic of the thread has had its say already.
+        if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
+            let _ = writeln!(io::stderr(), "note: the dashboard ended early: {error}");
+        }
     }
 }
 

@@ -121,7 +121,12 @@ impl Plan {
         })
     }
 
-    pub(crate) fn metric(&self) -> Option<Metric> {
+    /// What a choice among checkpoints hangs on, where one is made.
+    pub(crate) fn best_metric(&self) -> Option<BestMetric> {
+        self.metric().map(|_| self.recipe.train.metric_for_best_model)
+    }
+
+    pub(super) fn metric(&self) -> Option<Metric> {
         let train = &self.recipe.train;
         let early_stopping = train
             .early_stopping_patience

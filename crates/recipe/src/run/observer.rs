@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use rekindle_models::Decoder;
 use rekindle_train::{Observer, StepReport, TrainError};
 
+use super::host::{Host, statistics};
 use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
+use crate::dataset::Dataset;
 use crate::error::RunError;
-use crate::events::{Event, EventLog};
+use crate::events::{Event, EventLog, Status};
 use crate::recipe::BestMetric;
 
 /// Answers of an evaluation that become events; `summary.json` has them all.
@@ -37,6 +39,17 @@ impl<'a> Log<'a> {
 
     pub(super) fn warn(&mut self, message: &str) -> Result<(), RunError> {
         self.event(&Event::Warning { message: message.to_owned() })
+    }
+
+    /// What the run computes with, and what its rows are like; `data_hash` is that of their files.
+    pub(super) fn surroundings(
+        &mut self,
+        host: &Host,
+        dataset: &Dataset,
+        data_hash: &str,
+    ) -> Result<(), RunError> {
+        self.event(&Event::Environment(host.environment()))?;
+        self.event(&Event::Data(statistics(dataset, data_hash)))
     }
 
     pub(super) fn measured(&mut self, step: u64, measured: &Measured) -> Result<(), RunError> {
@@ -86,6 +99,14 @@ impl<'a, 'l> RunObserver<'a, 'l> {
         [last_step, total_steps]: [u64; 2],
     ) -> Self {
         Self { log, loaded, options, last_step, total_steps, metric, failure: None }
+    }
+
+    /// Notes the end of a run by an error, as far as the log can still be written.
+    pub(super) fn failed(&mut self, error: TrainError, started: Instant) -> RunError {
+        let (status, steps) = (Status::Failed, self.last_step);
+        self.tell(&Event::Warning { message: format!("the run has failed: {error}") });
+        self.tell(&Event::Finished { status, steps, seconds: started.elapsed().as_secs_f64() });
+        error.into()
     }
 
     fn tell(&mut self, event: &Event) {
