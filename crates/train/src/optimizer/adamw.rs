@@ -52,14 +52,19 @@ impl UpdateRule for AdamW {
         let [m, v] = all_numbers(state);
         let bias1 = param.bias_correction(self.beta1);
         let root_bias2 = param.bias_correction(self.beta2).sqrt();
-        let decayed = param.decayed();
-        let scaled = param.grad.clone().mul_scalar(1.0 - self.beta1);
-        let squared = param.grad.square().mul_scalar(1.0 - self.beta2);
+        let decay_factor = param.decay_factor();
+        // Taken apart, not borrowed: a tensor with one owner is updated in place.
+        let ParamUpdate { lr, value, grad, .. } = param;
+        let scaled = grad.clone().mul_scalar(1.0 - self.beta1);
+        let squared = grad.square().mul_scalar(1.0 - self.beta2);
         let m = m.mul_scalar(self.beta1) + scaled;
         let v = v.mul_scalar(self.beta2) + squared;
         // Both sides of the fraction are multiplied by √(1 − β₂ᵗ), which saves an operation.
         let denominator = v.clone().sqrt().add_scalar(self.epsilon * root_bias2);
-        let delta = (m.clone() / denominator).mul_scalar(param.lr * root_bias2 / bias1);
-        (decayed - delta, vec![StateTensor::Numbers(m), StateTensor::Numbers(v)])
+        let delta = (m.clone() / denominator).mul_scalar(lr * root_bias2 / bias1);
+        (
+            value.mul_scalar(decay_factor) - delta,
+            vec![StateTensor::Numbers(m), StateTensor::Numbers(v)],
+        )
     }
 }

@@ -61,21 +61,22 @@ impl UpdateRule for AdamW8bit {
         let AdamW { beta1, beta2, epsilon, .. } = self.adamw;
         let bias1 = param.bias_correction(beta1);
         let root_bias2 = param.bias_correction(beta2).sqrt();
-        let decayed = param.decayed();
-        let [signed, unsigned] = param.codebooks.on(&param.value.device());
+        let decay_factor = param.decay_factor();
+        let ParamUpdate { lr, value, grad, codebooks, .. } = param;
+        let [signed, unsigned] = codebooks.on(&value.device());
         let [m, v] = unpack(state, signed, unsigned);
         // The order of the factors is torch's: another one rounds differently, and codes flip.
-        let squared = param.grad.clone().mul_scalar(1.0 - beta2) * param.grad.clone();
-        let m = m.mul_scalar(beta1) + param.grad.mul_scalar(1.0 - beta1);
+        let squared = grad.clone().mul_scalar(1.0 - beta2) * grad.clone();
+        let m = m.mul_scalar(beta1) + grad.mul_scalar(1.0 - beta1);
         let v = v.mul_scalar(beta2) + squared;
         let denominator = v.clone().sqrt().div_scalar(root_bias2).add_scalar(epsilon);
-        let delta = (m.clone() / denominator).mul_scalar(param.lr / bias1);
+        let delta = (m.clone() / denominator).mul_scalar(lr / bias1);
         let mut packed = Vec::with_capacity(4);
         for (book, numbers) in [(signed, m), (unsigned, v)] {
             let (codes, absmax) = book.pack(numbers);
             packed.extend([StateTensor::Codes(codes), StateTensor::Numbers(absmax)]);
         }
-        (decayed - delta, packed)
+        (value.mul_scalar(decay_factor) - delta, packed)
     }
 }
 

@@ -46,10 +46,14 @@ impl UpdateRule for Lion {
         state: Vec<StateTensor>,
     ) -> (Tensor<1>, Vec<StateTensor>) {
         let [m] = all_numbers(state);
-        let decayed = param.decayed();
+        let decay_factor = param.decay_factor();
+        let ParamUpdate { lr, value, grad, .. } = param;
         let direction =
-            m.clone().mul_scalar(self.beta1) + param.grad.clone().mul_scalar(1.0 - self.beta1);
-        let m = m.mul_scalar(self.beta2) + param.grad.mul_scalar(1.0 - self.beta2);
-        (decayed - direction.sign().mul_scalar(param.lr), vec![StateTensor::Numbers(m)])
+            m.clone().mul_scalar(self.beta1) + grad.clone().mul_scalar(1.0 - self.beta1);
+        let m = m.mul_scalar(self.beta2) + grad.mul_scalar(1.0 - self.beta2);
+        (
+            value.mul_scalar(decay_factor) - direction.sign().mul_scalar(lr),
+            vec![StateTensor::Numbers(m)],
+        )
     }
 }

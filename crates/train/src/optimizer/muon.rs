@@ -104,16 +104,17 @@ impl UpdateRule for Muon {
     ) -> (Tensor<1>, Vec<StateTensor>) {
         let [mean] = all_numbers(state);
         let &[rows, columns] = param.shape else { unreachable!("only matrices are given to Muon") };
-        let decayed = param.decayed();
-        let mean = mean.clone() + (param.grad.clone() - mean).mul_scalar(1.0 - self.momentum);
+        let decay_factor = param.decay_factor();
+        let ParamUpdate { lr, value, grad, .. } = param;
+        let mean = mean.clone() + (grad.clone() - mean).mul_scalar(1.0 - self.momentum);
         let step = match self.nesterov {
-            true => mean.clone() + (param.grad - mean.clone()).mul_scalar(1.0 - self.momentum),
+            true => mean.clone() + (grad - mean.clone()).mul_scalar(1.0 - self.momentum),
             false => mean.clone(),
         };
         let step = orthogonal(step.reshape([rows, columns]), self.ns_steps);
-        let lr = param.lr * self.adjust_lr.scale(rows, columns);
+        let lr = lr * self.adjust_lr.scale(rows, columns);
         let step = step.reshape([rows * columns]).mul_scalar(lr);
-        (decayed - step, vec![StateTensor::Numbers(mean)])
+        (value.mul_scalar(decay_factor) - step, vec![StateTensor::Numbers(mean)])
     }
 }
 

@@ -45,11 +45,8 @@ impl ParamUpdate<'_> {
         1.0 - beta.powi(i32::try_from(self.steps).unwrap_or(i32::MAX))
     }
 
-    /// θ · (1 − η·λ), the decoupled decay.
-    pub fn decayed(&self) -> Tensor<1> {
-        match self.weight_decay {
-            0.0 => self.value.clone(),
-            decay => self.value.clone().mul_scalar(1.0 - self.lr * decay),
-        }
+    /// 1 − η·λ, the decoupled decay.
+    pub fn decay_factor(&self) -> f64 {
+        1.0 - self.lr * self.weight_decay
     }
 }
