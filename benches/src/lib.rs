@@ -8,12 +8,10 @@
 #[path = "../../crates/cli/src/device.rs"]
 pub mod device;
 pub mod dtype;
-pub mod flops;
 pub mod report;
 pub mod shape;
 pub mod workload;
 
 pub use dtype::Dtype;
-pub use flops::Flops;
 pub use shape::Shape;
 pub use workload::{Method, Workload};

@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType};
 use clap::ValueEnum;
 use rekindle_align::Sft;
 use rekindle_data::{Padding, Sample, TokenBatch, collate};
+use rekindle_models::cost::{Trained, trained_tensors};
 use rekindle_models::{Arch, Decoder, Recompute};
 use rekindle_peft_core::{LoraConfig, init};
 use rekindle_train::{
@@ -74,6 +75,24 @@ impl Workload {
         let Self { state, source, folder } = self;
         let policy = state.policy.computing_in(dtype).recomputing(recompute);
         Self { state: TrainState { policy, ..state }, source, folder }
+    }
+
+    /// What is trained, and the bytes that the optimizer keeps for it.
+    #[must_use]
+    pub fn trained(&self, method: Method, r: usize) -> (Trained, u64) {
+        let arch = self.state.policy.arch();
+        let trained = match method {
+            Method::Full => Trained::Weights { frozen_embeddings: false, first_block: 0 },
+            Method::Lora => {
+                let maps = self.state.policy.projections().into_iter().map(|(name, _)| name);
+                Trained::Adapters { r, names: maps.filter(|name| name != "lm_head").collect() }
+            }
+        };
+        let tensors = trained_tensors(arch, &trained);
+        let optimizer = &self.state.optimizer;
+        let bytes = tensors.iter().map(|(name, shape)| optimizer.state_bytes(name, shape) as u64);
+        let bytes = bytes.sum();
+        (trained, bytes)
     }
 
     /// Takes `steps` more steps and tells what each did and how long it took.

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use clap::Parser;
 use rekindle_benches::report::{median, peak_rss_gib, rounded};
-use rekindle_benches::{Dtype, Flops, Method, Shape, Workload, device};
+use rekindle_benches::{Dtype, Method, Shape, Workload, device};
 use rekindle_models::Recompute;
+use rekindle_models::cost::{Flops, Footprint, StepSize, Trained};
 use rekindle_peft_core::LoraConfig;
 use rekindle_train::StepReport;
 use serde_json::{Value, json};
@@ -56,17 +57,24 @@ fn main() -> Result<()> {
     let workload = Workload::new(&args.shape.arch(), args.method, &lora, size, &device)?;
     let recompute = Recompute { every: args.recompute, offload: false };
     let workload = workload.computing(args.dtype.into(), recompute);
+    let (trained, optimizer) = workload.trained(args.method, args.r);
     let (_, reports) = workload.run(u64::from(args.warmup) + u64::from(args.steps))?;
-    println!("{}", result(&args, &reports));
+    println!("{}", result(&args, &reports, &trained, optimizer));
     Ok(())
 }
 
 /// The line that is printed; `reports` holds the warm-up and then at least one step.
-fn result(args: &Args, reports: &[StepReport]) -> Value {
+fn result(args: &Args, reports: &[StepReport], trained: &Trained, optimizer: u64) -> Value {
     let timed = &reports[args.warmup as usize..];
     let seconds = median(timed.iter().map(|report| report.seconds).collect());
     let tokens_per_s = f64::from(args.batch) * f64::from(args.seq) / seconds;
-    let flops = Flops::of(&args.shape.arch(), args.seq as usize, args.r).per_token(args.method);
+    let (arch, seq) = (args.shape.arch(), args.seq as usize);
+    let recompute = Recompute { every: args.recompute, offload: false };
+    let flops = Flops::of(&arch, trained, seq, recompute).per_token(trained);
+    let rows = args.batch as usize;
+    let size = StepSize { rows, seq, targets: rows * seq };
+    let planned = Footprint::of(&arch, trained, size, recompute, args.dtype.width());
+    let planned = planned.peak(optimizer, false);
     let (first, last) = (&reports[0], &reports[reports.len() - 1]);
     json!({
         "impl": "rekindle",
@@ -80,6 +88,7 @@ fn result(args: &Args, reports: &[StepReport]) -> Value {
         "ms_per_step": rounded(seconds * 1e3, 3),
         "tokens_per_s": rounded(tokens_per_s, 2),
         "model_tflops": rounded(flops * tokens_per_s / 1e12, 5),
+        "planned_gib": rounded(planned as f64 / f64::from(1 << 30), 3),
         "peak_rss_gib": peak_rss_gib().map(|gib| rounded(gib, 3)),
         "loss_first": first.loss,
         "loss_last": last.loss,

@@ -39,7 +39,7 @@ pub use cache::{Slot, cache_write};
 pub use gated::{Activation, activate, gated};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, lora_linear};
-pub use linear_cross_entropy::{CrossEntropy, linear_cross_entropy, token_logps};
+pub use linear_cross_entropy::{CHUNK_LOGITS, CrossEntropy, linear_cross_entropy, token_logps};
 pub use ops::LlmOps;
 pub use pull::{linear_pull, lora_linear_pull, pull};
 pub use recompute::{Keep, Stretch, recomputed};

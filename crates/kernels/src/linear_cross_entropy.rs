@@ -9,8 +9,8 @@ use crate::primitive::{
     cap, dims, is_half, log_sum_exp, narrow, narrowed, reshape, scale, widened,
 };
 
-/// Logits held at once, in elements: a chunk has at most this many.
-const CHUNK_ELEMENTS: usize = 1 << 23;
+/// Logits held at once: a chunk of rows has at most this many.
+pub const CHUNK_LOGITS: usize = 1 << 23;
 
 /// How the cross-entropy of a row of logits is taken.
 ///
@@ -83,9 +83,9 @@ pub(crate) struct Inputs<B: Backend> {
     pub rule: CrossEntropy,
 }
 
-/// Row ranges of at most [`CHUNK_ELEMENTS`] logits.
+/// Row ranges of at most [`CHUNK_LOGITS`] logits.
 pub(crate) fn chunks(n: usize, vocab: usize) -> impl Iterator<Item = core::ops::Range<usize>> {
-    let rows = (CHUNK_ELEMENTS / vocab.max(1)).clamp(1, n.max(1));
+    let rows = (CHUNK_LOGITS / vocab.max(1)).clamp(1, n.max(1));
     (0..n).step_by(rows).map(move |start| start..(start + rows).min(n))
 }
 

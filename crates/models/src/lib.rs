@@ -19,6 +19,7 @@ pub mod block;
 pub mod cache;
 pub mod causal_lm;
 pub mod classifier;
+pub mod cost;
 pub mod decoder;
 pub mod generate;
 pub mod recompute;

@@ -98,6 +98,11 @@ impl Optimizer {
         self.groups.check(&paths)
     }
 
+    /// Bytes of the state of a parameter `[shape]` at module path `path`, wherever it is kept.
+    pub fn state_bytes(&self, path: &str, shape: &[usize]) -> usize {
+        self.slots(path, shape).iter().map(|slot| slot.elements() * slot.dtype.size()).sum()
+    }
+
     /// One update of every parameter that has a gradient, at learning rate `lr`.
     ///
     /// Updated parameters keep their identity and stay leaves that require their gradient.
