@@ -4,8 +4,9 @@ use anyhow::Result;
 use clap::Parser;
 use rekindle_benches::report::{median, peak_rss_gib, rounded};
 use rekindle_benches::{Dtype, Method, Shape, Workload, device};
-use rekindle_models::Recompute;
+use rekindle_models::arch::Layer;
 use rekindle_models::cost::{Flops, Footprint, StepSize, Trained};
+use rekindle_models::{Arch, Recompute};
 use rekindle_peft_core::LoraConfig;
 use rekindle_train::StepReport;
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ struct Args {
     /// Shape of the model.
     #[arg(long, value_enum, default_value = "smollm2-135m")]
     shape: Shape,
+    /// Blocks, in place of the shape's own number.
+    #[arg(long)]
+    layers: Option<usize>,
     /// What is trained.
     #[arg(long, value_enum, default_value = "lora")]
     method: Method,
@@ -54,7 +58,7 @@ fn main() -> Result<()> {
     let device = device::open(&args.device)?;
     let lora = LoraConfig { r: args.r, lora_alpha: args.alpha, ..LoraConfig::default() };
     let size = [args.batch as usize, args.seq as usize];
-    let workload = Workload::new(&args.shape.arch(), args.method, &lora, size, &device)?;
+    let workload = Workload::new(&arch(&args), args.method, &lora, size, &device)?;
     let recompute = Recompute { every: args.recompute, offload: false };
     let workload = workload.computing(args.dtype.into(), recompute);
     let (trained, optimizer) = workload.trained(args.method, args.r);
@@ -63,12 +67,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn arch(args: &Args) -> Arch {
+    let mut arch = args.shape.arch();
+    if let Some(layers) = args.layers {
+        arch.layers = vec![Layer::FULL; layers];
+    }
+    arch
+}
+
 /// The line that is printed; `reports` holds the warm-up and then at least one step.
 fn result(args: &Args, reports: &[StepReport], trained: &Trained, optimizer: u64) -> Value {
     let timed = &reports[args.warmup as usize..];
     let seconds = median(timed.iter().map(|report| report.seconds).collect());
     let tokens_per_s = f64::from(args.batch) * f64::from(args.seq) / seconds;
-    let (arch, seq) = (args.shape.arch(), args.seq as usize);
+    let (arch, seq) = (arch(args), args.seq as usize);
     let recompute = Recompute { every: args.recompute, offload: false };
     let flops = Flops::of(&arch, trained, seq, recompute).per_token(trained);
     let rows = args.batch as usize;
@@ -80,6 +92,7 @@ fn result(args: &Args, reports: &[StepReport], trained: &Trained, optimizer: u64
         "impl": "rekindle",
         "shape": args.shape.name(),
         "method": match args.method { Method::Lora => "lora", Method::Full => "full" },
+        "layers": arch.n_layers(),
         "seq": args.seq,
         "batch": args.batch,
         "dtype": args.dtype.name(),

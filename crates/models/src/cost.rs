@@ -204,7 +204,7 @@ pub fn trained_tensors(arch: &Arch, trained: &Trained) -> Vec<(String, Vec<usize
 }
 
 /// Copies of the largest trained tensor that an update makes at most.
-const UPDATE_COPIES: u64 = 5;
+const UPDATE_COPIES: u64 = 3;
 
 /// Numbers of one block.
 struct Block {
