@@ -32,6 +32,13 @@ fn peak_memory() -> Option<u64> {
     peak_in(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Memory that new programs can have, in bytes, where the system says it in a file.
+pub fn free_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes: u64 = field(&text, "MemAvailable")?.strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 fn peak_in(status: &str) -> Option<u64> {
     let kibibytes: u64 = field(status, "VmHWM")?.strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)

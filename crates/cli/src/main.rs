@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{chat, config, data, demo, doctor, eval, export, model, runs, train};
+use commands::{chat, config, data, demo, doctor, eval, export, model, plan, runs, train};
 
 /// Fine-tunes language models.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Shows a whole fine-tuning run on a small model that comes with the program.
     Demo(demo::Arguments),
+    /// Says what a run will need: memory by part, steps, operations, time.
+    Plan(plan::Arguments),
     /// Trains as a recipe says.
     Train(train::Arguments),
     /// Measures a model on held-out rows, and beside its base where there is an adapter.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),

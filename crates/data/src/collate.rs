@@ -51,8 +51,14 @@ impl Padding {
         Self { id: tokenizer.pad().or(tokenizer.eos()).unwrap_or(0), multiple }
     }
 
+    /// Tokens that predict another in a row of `longest` tokens as it is padded.
+    #[must_use]
+    pub fn predicting(self, longest: usize) -> usize {
+        longest.saturating_sub(1).next_multiple_of(self.multiple.max(1))
+    }
+
     fn padded(self, longest: usize) -> usize {
-        (longest - 1).next_multiple_of(self.multiple.max(1)) + 1
+        self.predicting(longest) + 1
     }
 }
 

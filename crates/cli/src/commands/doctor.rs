@@ -1,11 +1,15 @@
 //! `rekindle doctor`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use burn::tensor::FloatDType;
 use clap::Args;
 use rekindle_kernels::{Check, self_check};
+use rekindle_recipe::Invariance;
 use serde_json::{Value, json};
 
+use super::train::resolve;
 use crate::device;
 
 /// The number formats models are held in.
@@ -15,9 +19,47 @@ const FORMATS: [(&str, FloatDType); 3] =
 /// Arguments of `rekindle doctor`.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Proves on a recipe's own model and rows that splits, packing, padding and recomputation
+    /// give one gradient.
+    #[arg(long, requires = "recipe")]
+    invariance: bool,
+    /// The recipe.
+    #[arg(short = 'c', long = "config", value_name = "RECIPE", requires = "invariance")]
+    recipe: Option<PathBuf>,
+    /// Sets one value of the recipe: `--set train.batch_size=4`.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "invariance")]
+    set: Vec<String>,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", requires = "invariance", help = format!("Where to compute: {}", device::HELP))]
+    device: String,
+    /// Another device whose gradient is compared; may be given several times.
+    #[arg(long, value_name = "DEVICE", requires = "invariance")]
+    against: Vec<String>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Compares the ways of computing a step of `recipe`.
+fn invariance(arguments: &Arguments, recipe: &Path) -> Result<u8> {
+    let device = device::open(&arguments.device)?;
+    let others = arguments.against.iter().map(|name| Ok((name.clone(), device::open(name)?)));
+    let others = others.collect::<Result<Vec<_>>>()?;
+    let (plan, _) = resolve(recipe, arguments.set.clone())?;
+    let found = Invariance::measure(&plan, &device, &others)?;
+    if arguments.json {
+        println!("{:#}", serde_json::to_value(&found)?);
+    } else {
+        let Invariance { rows, targets, loss, .. } = &found;
+        println!("the first step: {rows} rows, {targets} target tokens, loss {loss:.6}\n");
+        println!("{:<30}{:>14}{:>14}{:>10}", "", "loss", "gradient", "limit");
+        for it in &found.deviations {
+            let verdict = if it.passes() { "" } else { "  differs" };
+            let (what, loss, gradient, limit) = (&it.what, it.loss, it.gradient, it.limit);
+            println!("{what:<30}{loss:>14.1e}{gradient:>14.1e}{limit:>10.0e}{verdict}");
+        }
+    }
+    Ok(if found.passes() { 0 } else { 1 })
 }
 
 /// What was found about one backend: whether each of the number formats it has computes rightly.
@@ -102,6 +144,9 @@ impl Backend {
 
 /// Says which backends this build has and whether each computes rightly.
 pub fn run(arguments: &Arguments) -> Result<u8> {
+    if let Some(recipe) = &arguments.recipe {
+        return invariance(arguments, recipe);
+    }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let backends: Vec<Backend> = device::backends().into_iter().map(Backend::examine).collect();
     let (version, os, arch) =

@@ -171,6 +171,12 @@ impl Arch {
         tensors
     }
 
+    /// Names of all linear maps, in Hugging Face's naming and in the model's order.
+    pub fn linear_maps(&self) -> Vec<String> {
+        let maps = self.entries().into_iter().filter(|it| matches!(it.shape, Shape::Map(_)));
+        maps.map(|entry| self.family.name(entry.slot)).collect()
+    }
+
     /// Numbers in all weights; a tied head counts once.
     pub fn n_parameters(&self) -> usize {
         self.tensor_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()

@@ -61,6 +61,19 @@ impl Optimizer {
             Self::Muon(it) => it.offload,
         }
     }
+
+    /// Has the state wait on the host between updates.
+    pub(crate) fn set_offload(&mut self) {
+        let offload = match self {
+            Self::AdamW(it) => &mut it.offload,
+            Self::AdamW8bit(it) => &mut it.offload,
+            Self::Sgd(it) => &mut it.offload,
+            Self::Lion(it) => &mut it.offload,
+            Self::Adafactor(it) => &mut it.offload,
+            Self::Muon(it) => &mut it.offload,
+        };
+        *offload = true;
+    }
 }
 
 /// AdamW; defaults of `torch.optim.AdamW`.
