@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::shared;
 use crate::workspace::Workspace;
 
-/// The script that needs neither the program, nor the shared folder, nor the peers.
+/// The script that needs neither the shared folder nor the peers.
 const TRACKERS: &str = "trackers";
 
 /// What it needs instead, as its head says too.
@@ -87,16 +87,12 @@ fn name(script: &Path) -> String {
     script.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The program for the peers, the example for the trackers.
+/// The program, and the example for the trackers.
 fn build(workspace: &Workspace, scripts: &[PathBuf]) -> Result<()> {
-    let trackers = scripts.iter().any(|script| name(script) == TRACKERS);
-    if scripts.iter().any(|script| name(script) != TRACKERS) {
-        // The whole workspace is selected so that features unify as in the tests and nothing
-        // rebuilds.
-        let build = ["build", "--release", "--workspace", "--bin", "rekindle"];
-        command::check(&mut command::cargo(workspace, build))?;
-    }
-    if trackers {
+    // The whole workspace is selected so that features unify as in the tests and nothing rebuilds.
+    let build = ["build", "--release", "--workspace", "--bin", "rekindle"];
+    command::check(&mut command::cargo(workspace, build))?;
+    if scripts.iter().any(|script| name(script) == TRACKERS) {
         let build = ["build", "--release", "-p", "rekindle-track", "--example", "write_run"];
         command::check(&mut command::cargo(workspace, build))?;
     }

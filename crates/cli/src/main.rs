@@ -44,7 +44,7 @@ enum Command {
     /// Checks, shows and describes recipes.
     #[command(subcommand)]
     Config(config::Command),
-    /// Looks at runs: list, show, chart, compare, stop, rm.
+    /// Looks at runs: list, show, chart, compare, stop, sync, rm.
     #[command(subcommand)]
     Runs(runs::Command),
     /// Says what this program can use on this machine.

@@ -6,6 +6,7 @@ use rekindle_data::{DataError, LengthReport, Reject, RowError, TemplateError, To
 use rekindle_export::ExportError;
 use rekindle_models::ModelError;
 use rekindle_peft_core::PeftError;
+use rekindle_track::TrackError;
 use rekindle_train::{CheckpointError, LockError, TrainError};
 use thiserror::Error;
 
@@ -120,6 +121,9 @@ pub enum RunError {
     /// Export failed.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A tracker cannot be used, or does not take what is sent.
+    #[error(transparent)]
+    Track(#[from] TrackError),
     /// The log cannot be used.
     #[error(transparent)]
     Events(#[from] EventsError),
@@ -148,6 +152,9 @@ impl RunError {
             Self::Checkpoint(error) => error.exit_code(),
             Self::Lock(error) => error.exit_code(),
             Self::Export(error) => error.exit_code(),
+            Self::Track(TrackError::Unsent { .. }) => 9,
+            Self::Track(TrackError::Io { .. } | TrackError::Spool { .. }) => 6,
+            Self::Track(_) => 2,
         }
     }
 }

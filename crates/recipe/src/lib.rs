@@ -37,5 +37,6 @@ pub use history::History;
 pub use model::{OpenModel, TextSide};
 pub use plan::Plan;
 pub use recipe::{Method, Problem, Recipe};
+pub use rekindle_track::{Credentials, Drained};
 pub use run::{Host, Measured, Resume, RunOptions, RunSummary, run};
 pub use source_error::SourceError;

@@ -4,6 +4,7 @@ pub(crate) mod folder;
 mod host;
 mod observer;
 pub mod report;
+pub(crate) mod trackers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rekindle_data::{Layout, Loader, LoaderOptions, Order, Padding};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
+use rekindle_track::Credentials;
 use rekindle_train::{Ended, StepSource, TrainError, TrainPlan, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,8 @@ pub struct RunOptions {
     pub allow_nonfinite_base: bool,
     /// What the program says of itself and its machine.
     pub host: Host,
+    /// How `[report.mlflow]` logs in; it comes into no file and no message.
+    pub credentials: Credentials,
 }
 
 /// A measurement of a model on the validation rows.
@@ -134,6 +138,7 @@ pub fn run(
     folder.write_plan(plan, recipe_text)?;
     folder.write_rejects(&loaded.dataset.rejects)?;
     let mut log = Log::new(folder.event_log(state.step)?, listener);
+    log.track(plan, &options.credentials, state.step);
     announce(&mut log, plan, &loaded, device, total_steps)?;
     log.surroundings(&options.host, &loaded.dataset, &data_hash)?;
     for warning in folder.warnings() {

@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use rekindle_recipe::events::Status;
 use rekindle_recipe::run::report;
-use rekindle_recipe::{Plan, Resume, RunError, RunOptions, RunSummary, SourceError, set};
+use rekindle_recipe::{
+    Credentials, Plan, Resume, RunError, RunOptions, RunSummary, SourceError, set,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::watch::Watcher;
@@ -77,6 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         stop_after: arguments.stop_after,
         allow_nonfinite_base: arguments.allow_nonfinite_base,
         host: host::of(&device),
+        credentials: credentials(&plan)?,
     };
     let listener = &mut |event: &_| watcher.event(event);
     let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener);
@@ -94,6 +97,14 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         Status::Preempted => 75,
         _ => 0,
     })
+}
+
+/// How the run logs in at its tracking server; the environment is read only where there is one.
+fn credentials(plan: &Plan) -> Result<Credentials> {
+    if plan.recipe.report.mlflow.is_none() {
+        return Ok(Credentials::none());
+    }
+    Ok(host::mlflow_credentials()?)
 }
 
 /// The flag that stops the run, and who shows it.
