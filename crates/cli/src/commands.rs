@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod model;
+pub mod reproduce;
 pub mod runs;
 pub mod sampling;
 pub mod train;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{IsTerminal, stderr, stdin};
 
 use burn::tensor::Device;
-use rekindle_recipe::{Credentials, Host, RunError};
+use rekindle_recipe::{Credentials, Host, RunError, fingerprint};
 
 use crate::device;
 
@@ -17,9 +17,15 @@ pub fn of(device: &Device) -> Host {
     Host {
         cpu: processor(),
         threads: std::thread::available_parallelism().ok().map(|it| it.get() as u64),
+        program_blake3: program(),
         features: device::backends().into_iter().map(str::to_owned).collect(),
         memory: on_processor.then_some(peak_memory),
     }
+}
+
+/// BLAKE3 of the running program, by which two builds of one version are told apart.
+fn program() -> Option<String> {
+    fingerprint::file(&std::env::current_exe().ok()?).ok()
 }
 
 /// The processor's name, where the system has it in a file.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{chat, config, data, demo, doctor, eval, export, model, runs, train};
+use commands::{chat, config, data, demo, doctor, eval, export, model, reproduce, runs, train};
 
 /// Fine-tunes language models.
 #[derive(Debug, Parser)]
@@ -47,6 +47,8 @@ enum Command {
     /// Looks at runs: list, show, chart, compare, stop, sync, rm.
     #[command(subcommand)]
     Runs(runs::Command),
+    /// Runs a finished run again and says whether the result is the same.
+    Reproduce(reproduce::Arguments),
     /// Says what this program can use on this machine.
     Doctor(doctor::Arguments),
 }
@@ -71,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Runs(command) => runs::run(&command),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

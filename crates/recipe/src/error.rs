@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::events::EventsError;
 use crate::finite::NonFinite;
+use crate::reproduce::Input;
 use crate::{Problem, SourceError};
 
 /// A failure of a run or of a command on a run.
@@ -73,6 +74,14 @@ pub enum RunError {
     #[error("`{path}` has changed since the run began, so the order of rows cannot be continued; restore the file or start a new run", path = path.display())]
     DataChanged {
         /// The dataset.
+        path: PathBuf,
+    },
+    /// A run cannot be reproduced from other data or another model than it had.
+    #[error("`{path}` is not what the run was made from: its hash is another; restore it to reproduce the run", path = path.display())]
+    InputChanged {
+        /// Whether it is the data or the model.
+        input: Input,
+        /// The file or folder.
         path: PathBuf,
     },
     /// Something about one row that is not about the file.
@@ -143,7 +152,9 @@ impl RunError {
             | Self::ModelPart { .. }
             | Self::Row(RowError::UnusableTemplate(_)) => 4,
             Self::Model(error) => error.exit_code(),
-            Self::BadRows { .. }
+            Self::InputChanged { input: Input::Model, .. } => 4,
+            Self::InputChanged { input: Input::Data, .. }
+            | Self::BadRows { .. }
             | Self::TooManyLongRows { .. }
             | Self::DataChanged { .. }
             | Self::Row(_) => 3,

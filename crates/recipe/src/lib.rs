@@ -25,9 +25,11 @@ pub mod runs;
 pub mod dataset;
 pub mod demo;
 pub mod error;
+pub mod fingerprint;
 pub mod finite;
 pub mod model;
 pub mod plan;
+pub mod reproduce;
 pub mod run;
 
 pub use error::RunError;

@@ -52,6 +52,8 @@ pub struct RunOptions {
     pub allow_nonfinite_base: bool,
     /// What the program says of itself and its machine.
     pub host: Host,
+    /// Whether every byte of the base model is hashed, and not only either end of its weights.
+    pub full_hash: bool,
     /// How `[report.mlflow]` logs in; it comes into no file and no message.
     pub credentials: Credentials,
 }
@@ -140,7 +142,8 @@ pub fn run(
     let mut log = Log::new(folder.event_log(state.step)?, listener);
     log.track(plan, &options.credentials, state.step);
     announce(&mut log, plan, &loaded, device, total_steps)?;
-    log.surroundings(&options.host, &loaded.dataset, &data_hash)?;
+    let environment = options.host.with_model(&recipe.model, options.full_hash)?;
+    log.surroundings(environment, &loaded.dataset, &data_hash)?;
     for warning in folder.warnings() {
         log.warn(warning)?;
     }

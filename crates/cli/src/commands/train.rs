@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Trains on a base model even if some of its weights are NaN or infinite.
     #[arg(long)]
     allow_nonfinite_base: bool,
+    /// Hashes every byte of the base model, so that `reproduce --full-hash` can compare it.
+    #[arg(long)]
+    full_hash: bool,
     /// Shows the run on a dashboard; plain lines where there is no terminal.
     #[arg(long)]
     tui: bool,
@@ -80,6 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         allow_nonfinite_base: arguments.allow_nonfinite_base,
         host: host::of(&device),
         credentials: credentials(&plan)?,
+        full_hash: arguments.full_hash,
     };
     let listener = &mut |event: &_| watcher.event(event);
     let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener);

@@ -10,12 +10,12 @@ use rekindle_models::Decoder;
 use rekindle_track::Credentials;
 use rekindle_train::{Observer, StepReport, TrainError};
 
-use super::host::{Host, statistics};
+use super::host::statistics;
 use super::trackers::RunTrackers;
 use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
 use crate::dataset::Dataset;
 use crate::error::RunError;
-use crate::events::{Event, EventLog, Status};
+use crate::events::{Environment, Event, EventLog, Status};
 use crate::plan::Plan;
 use crate::recipe::BestMetric;
 
@@ -70,11 +70,11 @@ impl<'a> Log<'a> {
     /// What the run computes with, and what its rows are like; `data_hash` is that of their files.
     pub(super) fn surroundings(
         &mut self,
-        host: &Host,
+        environment: Environment,
         dataset: &Dataset,
         data_hash: &str,
     ) -> Result<(), RunError> {
-        self.event(&Event::Environment(host.environment()))?;
+        self.event(&Event::Environment(environment))?;
         self.event(&Event::Data(statistics(dataset, data_hash)))
     }
 
