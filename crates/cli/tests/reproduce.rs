@@ -42,6 +42,10 @@ fn a_run_is_reproduced_bit_for_bit() {
     done.ended(0, &wanted);
     assert!(!done.said.contains("differs"), "{}", done.said);
     assert!(!world.path("run-reproduced/tensorboard").exists(), "trackers are not told twice");
+    // The run itself is never in the way of its reproduction.
+    let itself = ["--overwrite", "--output", "./run"];
+    reproduce(&world, &itself).ended(2, &["is the folder of the run itself"]);
+    assert!(world.files("run") == before);
     // The second time there is a run already.
     reproduce(&world, &[]).ended(2, &["run-reproduced", "--overwrite"]);
     let output = world.command(&[&REPRODUCE[..], &["--overwrite", "--json"]].concat()).output();

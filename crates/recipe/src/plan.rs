@@ -200,7 +200,8 @@ fn compare(key: &str, old: &Value, new: &Value, differences: &mut Vec<String>) {
     }
 }
 
-fn same_place(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same file or folder.
+pub(crate) fn same_place(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,

@@ -19,7 +19,7 @@ use crate::error::RunError;
 use crate::events::Status;
 use crate::fingerprint::{self, Extent};
 use crate::history::History;
-use crate::plan::Plan;
+use crate::plan::{Plan, same_place};
 use crate::recipe::{Recipe, ReportSection};
 use crate::run::folder::MARKER;
 
@@ -108,8 +108,14 @@ impl Original {
     /// What is run again, in the folder `output`.
     ///
     /// # Errors
-    /// As [`Plan::resolve`].
+    /// [`RunError::Output`] if that is the run's own folder, and as [`Plan::resolve`].
     pub fn plan(&self, output: &Path) -> Result<Plan, RunError> {
+        if same_place(output, &self.dir) {
+            return Err(RunError::Output {
+                path: output.to_owned(),
+                reason: "is the folder of the run itself; name another one".to_owned(),
+            });
+        }
         let mut recipe = self.recipe.clone();
         recipe.output = Some(output.to_owned());
         Plan::resolve(recipe, "reproduction")

@@ -118,7 +118,7 @@ fn lines(comparison: &Comparison) -> Vec<String> {
 /// One fact; none if neither run knows it.
 fn fact(fact: &Fact) -> Option<String> {
     let [original, reproduced] =
-        [&fact.original, &fact.reproduced].map(|it| it.as_ref().map(short));
+        [&fact.original, &fact.reproduced].map(|it| it.as_deref().map(short));
     if original.is_none() && reproduced.is_none() {
         return None;
     }
@@ -130,10 +130,10 @@ fn fact(fact: &Fact) -> Option<String> {
 }
 
 /// The first characters, which are enough for a hash.
-fn short(text: &String) -> String {
+fn short(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.clone(),
+        None => text.to_owned(),
     }
 }
 

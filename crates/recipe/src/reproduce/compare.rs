@@ -106,14 +106,17 @@ fn facts(a: &History, b: &History) -> Vec<Fact> {
     ]
 }
 
+/// One number of a point.
+type Number<P> = fn(&P) -> f64;
+
 fn quantities(a: &History, b: &History, tolerance: f64) -> Vec<Quantity> {
-    let steps: [(_, fn(&StepPoint) -> f64); 4] = [
+    let steps: [(_, Number<StepPoint>); 4] = [
         ("loss", |it| it.loss),
         ("gradient norm", |it| it.grad_norm),
         ("learning rate", |it| it.learning_rate),
         ("tokens", |it| it.tokens as f64),
     ];
-    let evals: [(_, fn(&EvalPoint) -> f64); 2] = [
+    let evals: [(_, Number<EvalPoint>); 2] = [
         ("evaluation loss", |it| it.loss),
         ("exact match", |it| it.exact_match.unwrap_or(f64::NAN)),
     ];
