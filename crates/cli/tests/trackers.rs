@@ -157,6 +157,29 @@ fn mlflow_has_what_the_log_holds_and_no_file_or_message_the_token() {
 }
 
 #[test]
+fn a_user_name_and_a_password_go_before_a_token_and_into_no_file() {
+    let world = World::new();
+    let server = Fake::start(0, Shared::default());
+    let address = format!("report.mlflow.tracking_uri={}", server.uri());
+    let mut command =
+        world.command(&["train", "recipe.toml", "--device", "cpu", "--set", &address]);
+    command.env("MLFLOW_TRACKING_USERNAME", "Aladdin").env("MLFLOW_TRACKING_TOKEN", TOKEN);
+    let output = command.env("MLFLOW_TRACKING_PASSWORD", "open sesame").output().unwrap();
+    assert!(output.status.success());
+    // The example of RFC 7617, section 2.
+    let pair = "QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+    let sent = server.book.lock().unwrap().authorization.clone();
+    assert_eq!(sent, Some(format!("Basic {pair}")));
+    let mut written = world.files("run");
+    written.insert("output".into(), [output.stdout, output.stderr].concat());
+    for (path, bytes) in written {
+        for secret in ["Aladdin", "open sesame", pair, TOKEN] {
+            assert!(!holds(&bytes, secret), "{}", path.display());
+        }
+    }
+}
+
+#[test]
 fn a_resumed_run_goes_on_in_its_own_run_of_mlflow() {
     let world = World::new();
     let server = Fake::start(0, Shared::default());

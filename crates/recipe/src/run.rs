@@ -135,11 +135,7 @@ pub fn run(
     plan.check_steps(total_steps)?;
     let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
-    // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
-    folder.make_room()?;
-    folder.write_plan(plan, recipe_text)?;
-    folder.write_rejects(&loaded.dataset.rejects)?;
-    let mut log = Log::new(folder.event_log(state.step)?, listener);
+    let mut log = begin(plan, recipe_text, &folder, &loaded, state.step, listener)?;
     log.track(plan, &options.credentials, state.step);
     announce(&mut log, plan, &loaded, device, total_steps)?;
     let environment = options.host.with_model(&recipe.model, options.full_hash)?;
@@ -216,6 +212,21 @@ fn start(
     let (state, saved) = state.restore(&found.path)?;
     StepSource::<Decoder, _>::seek(source, saved.cursor).map_err(TrainError::from)?;
     Ok(state)
+}
+
+/// The first that is written or removed: a run that cannot start leaves its folder alone.
+fn begin<'l>(
+    plan: &Plan,
+    recipe_text: &str,
+    folder: &RunFolder,
+    loaded: &Loaded,
+    step: u64,
+    listener: &'l mut dyn FnMut(&Event),
+) -> Result<Log<'l>, RunError> {
+    folder.make_room()?;
+    folder.write_plan(plan, recipe_text)?;
+    folder.write_rejects(&loaded.dataset.rejects)?;
+    Ok(Log::new(folder.event_log(step)?, listener))
 }
 
 /// How the base model does: as an earlier part of the run found, or measured now.

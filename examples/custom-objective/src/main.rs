@@ -152,3 +152,56 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("divergence of held-out rows: {before:.3} before, {after:.3} after");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Softened probabilities, computed on the host in f64.
+    fn softened(logits: &[f32], t: f64) -> Vec<f64> {
+        let exps: Vec<f64> = logits.iter().map(|it| (f64::from(*it) / t).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        exps.into_iter().map(|it| it / sum).collect()
+    }
+
+    #[test]
+    fn distillation_is_the_divergence_of_softened_distributions() {
+        let device = Device::flex();
+        let mut small = load::open(Path::new(MODEL)).unwrap().arch().unwrap();
+        small.layers.truncate(1);
+        small.initializer_range = 0.2;
+        let [teacher, student] = [1, 2].map(|seed| Decoder::random(&small, seed, &device));
+        let sample = |tokens: &[u32], target: &[bool]| Sample {
+            tokens: tokens.to_vec(),
+            target: target.to_vec(),
+            truncated: false,
+        };
+        let samples =
+            [sample(&[5, 6, 7, 8], &[false, true, false, true]), sample(&[9, 4], &[true; 2])];
+        let padding = Padding { id: 0, multiple: 1 };
+        let batch = collate(&samples, &[vec![0], vec![1]], padding, &device);
+
+        let read = |model: &Decoder| -> Vec<f32> {
+            predictions(model, &batch).into_data().try_to_vec().unwrap()
+        };
+        let (p, q) = (read(&teacher), read(&student));
+        let mut wanted = 0.0;
+        // Row 0 predicts its second and fourth token, row 1 its second: places 0, 2 and 3.
+        for place in [0, 2, 3] {
+            let of =
+                |all: &[f32]| softened(&all[place * small.vocab..(place + 1) * small.vocab], 2.0);
+            let pairs = of(&p).into_iter().zip(of(&q));
+            wanted += 4.0 * pairs.map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+        }
+        let objective = Distillation { teacher: teacher.clone(), temperature: 2.0 };
+        let tracked = Decoder::random(&small, 2, &device.clone().autodiff());
+        assert_eq!(objective.units(&batch), 3);
+        let found: Vec<f32> =
+            objective.loss(&tracked, &batch).total.into_data().try_to_vec().unwrap();
+        assert!((f64::from(found[0]) - wanted).abs() < 1e-4 * wanted, "{found:?} {wanted}");
+
+        let same = Decoder::random(&small, 1, &device.autodiff());
+        let none = objective.loss(&same, &batch).total.into_data().try_to_vec::<f32>().unwrap();
+        assert!(none[0].abs() < 1e-4 * wanted as f32, "{none:?}");
+    }
+}
