@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::shared;
 use crate::workspace::Workspace;
 
-/// The script that needs neither the program, nor the shared folder, nor the peers.
+/// The script that needs neither the shared folder nor the peers.
 const TRACKERS: &str = "trackers";
 
 /// What it needs instead, as its head says too.
@@ -31,7 +31,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     } else {
         (None, None)
     };
-    build(workspace, &scripts)?;
+    build(workspace)?;
     let target = workspace.target_dir()?;
 
     let mut failed = Vec::new();
@@ -87,20 +87,13 @@ fn name(script: &Path) -> String {
     script.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The program for the peers, the example for the trackers.
-fn build(workspace: &Workspace, scripts: &[PathBuf]) -> Result<()> {
-    let trackers = scripts.iter().any(|script| name(script) == TRACKERS);
-    if scripts.iter().any(|script| name(script) != TRACKERS) {
-        // The whole workspace is selected so that features unify as in the tests and nothing
-        // rebuilds.
-        let build = ["build", "--release", "--workspace", "--bin", "rekindle"];
-        command::check(&mut command::cargo(workspace, build))?;
-    }
-    if trackers {
-        let build = ["build", "--release", "-p", "rekindle-track", "--example", "write_run"];
-        command::check(&mut command::cargo(workspace, build))?;
-    }
-    Ok(())
+/// The program, and the example that the trackers' script runs beside it.
+fn build(workspace: &Workspace) -> Result<()> {
+    // The whole workspace is selected, and an example, whose tests' dependencies count, so that
+    // features unify as in the tests and nothing rebuilds.
+    let build = ["build", "--release", "--workspace", "--bin", "rekindle"];
+    let example = ["--example", "write_run"];
+    command::check(command::cargo(workspace, build).args(example))
 }
 
 /// An empty folder for one script.

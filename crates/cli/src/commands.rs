@@ -9,6 +9,7 @@ pub mod eval;
 pub mod export;
 pub mod model;
 pub mod plan;
+pub mod reproduce;
 pub mod runs;
 pub mod sampling;
 pub mod train;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{IsTerminal, stderr, stdin};
 
 use burn::tensor::Device;
-use rekindle_recipe::Host;
+use rekindle_recipe::{Credentials, Host, RunError, fingerprint};
 
 use crate::device;
 
@@ -17,9 +17,15 @@ pub fn of(device: &Device) -> Host {
     Host {
         cpu: processor(),
         threads: std::thread::available_parallelism().ok().map(|it| it.get() as u64),
+        program_blake3: program(),
         features: device::backends().into_iter().map(str::to_owned).collect(),
         memory: on_processor.then_some(peak_memory),
     }
+}
+
+/// BLAKE3 of the running program, by which two builds of one version are told apart.
+fn program() -> Option<String> {
+    fingerprint::file(&std::env::current_exe().ok()?).ok()
 }
 
 /// The processor's name, where the system has it in a file.
@@ -63,6 +69,19 @@ pub fn is_dumb() -> bool {
 /// Whether colours are wanted: <https://no-color.org>.
 pub fn wants_color() -> bool {
     variable("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// How to log in at a tracking server, under the names that MLflow's own client uses.
+///
+/// # Errors
+/// A value holds what a header cannot; it is not shown.
+pub fn mlflow_credentials() -> Result<Credentials, RunError> {
+    let given = |name: &str| {
+        let value = variable(&format!("MLFLOW_TRACKING_{name}"));
+        value.filter(|value| !value.is_empty())
+    };
+    let [username, password, token] = ["USERNAME", "PASSWORD", "TOKEN"].map(given);
+    Ok(Credentials::new(username.as_deref(), password.as_deref(), token.as_deref())?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the program, unlike its libraries, has a terminal")]

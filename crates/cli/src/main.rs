@@ -13,7 +13,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{chat, config, data, demo, doctor, eval, export, model, plan, runs, train};
+use commands::{
+    chat, config, data, demo, doctor, eval, export, model, plan, reproduce, runs, train,
+};
 
 /// Fine-tunes language models.
 #[derive(Debug, Parser)]
@@ -46,9 +48,11 @@ enum Command {
     /// Checks, shows and describes recipes.
     #[command(subcommand)]
     Config(config::Command),
-    /// Looks at runs: list, show, chart, compare, stop, rm.
+    /// Looks at runs: list, show, chart, compare, stop, sync, rm.
     #[command(subcommand)]
     Runs(runs::Command),
+    /// Runs a finished run again and says whether the result is the same.
+    Reproduce(reproduce::Arguments),
     /// Says what this program can use on this machine.
     Doctor(doctor::Arguments),
 }
@@ -74,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Runs(command) => runs::run(&command),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     }
 }

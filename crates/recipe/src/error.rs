@@ -6,11 +6,13 @@ use rekindle_data::{DataError, LengthReport, Reject, RowError, TemplateError, To
 use rekindle_export::ExportError;
 use rekindle_models::ModelError;
 use rekindle_peft_core::PeftError;
+use rekindle_track::TrackError;
 use rekindle_train::{CheckpointError, LockError, TrainError};
 use thiserror::Error;
 
 use crate::events::EventsError;
 use crate::finite::NonFinite;
+use crate::reproduce::Input;
 use crate::{Problem, SourceError};
 
 /// A failure of a run or of a command on a run.
@@ -74,6 +76,14 @@ pub enum RunError {
         /// The dataset.
         path: PathBuf,
     },
+    /// A run cannot be reproduced from other data or another model than it had.
+    #[error("`{path}` is not what the run was made from: its hash is another; restore it to reproduce the run", path = path.display())]
+    InputChanged {
+        /// Whether it is the data or the model.
+        input: Input,
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// Something about one row that is not about the file.
     #[error(transparent)]
     Row(#[from] RowError),
@@ -120,6 +130,9 @@ pub enum RunError {
     /// Export failed.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A tracker cannot be used, or does not take what is sent.
+    #[error(transparent)]
+    Track(#[from] TrackError),
     /// The log cannot be used.
     #[error(transparent)]
     Events(#[from] EventsError),
@@ -139,7 +152,9 @@ impl RunError {
             | Self::ModelPart { .. }
             | Self::Row(RowError::UnusableTemplate(_)) => 4,
             Self::Model(error) => error.exit_code(),
-            Self::BadRows { .. }
+            Self::InputChanged { input: Input::Model, .. } => 4,
+            Self::InputChanged { input: Input::Data, .. }
+            | Self::BadRows { .. }
             | Self::TooManyLongRows { .. }
             | Self::DataChanged { .. }
             | Self::Row(_) => 3,
@@ -148,6 +163,9 @@ impl RunError {
             Self::Checkpoint(error) => error.exit_code(),
             Self::Lock(error) => error.exit_code(),
             Self::Export(error) => error.exit_code(),
+            Self::Track(TrackError::Unsent { .. }) => 9,
+            Self::Track(TrackError::Io { .. } | TrackError::Spool { .. }) => 6,
+            Self::Track(_) => 2,
         }
     }
 }

@@ -256,6 +256,8 @@ mod tests {
                 cpu: Some("a processor".into()),
                 threads: Some(2),
                 features: vec!["flex".into()],
+                model_blake3: Some("ab".into()),
+                ..Environment::default()
             }),
             Event::Data(DataStatistics {
                 total_tokens: 70,

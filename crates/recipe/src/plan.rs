@@ -45,7 +45,12 @@ impl Plan {
             recipe.train.learning_rate = Some(recipe.learning_rate());
         }
         recipe.export.adapter = Some(recipe.exports_adapter());
-        Ok(Self { recipe, run_dir })
+        let mut plan = Self { recipe, run_dir };
+        let name = plan.name();
+        if let Some(mlflow) = &mut plan.recipe.report.mlflow {
+            mlflow.run_name.get_or_insert(name);
+        }
+        Ok(plan)
     }
 
     /// The run's name: the last part of its folder.
@@ -168,7 +173,7 @@ impl Plan {
 /// The settings a resumed run must share: the recipe without what may change freely.
 fn settings(recipe: &Recipe) -> Value {
     let mut settings = serde_json::to_value(recipe).unwrap_or(Value::Null);
-    for free in ["output", "eval", "export"] {
+    for free in ["output", "eval", "export", "report"] {
         if let Some(map) = settings.as_object_mut() {
             map.remove(free);
         }
@@ -195,7 +200,8 @@ fn compare(key: &str, old: &Value, new: &Value, differences: &mut Vec<String>) {
     }
 }
 
-fn same_place(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same file or folder.
+pub(crate) fn same_place(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,
@@ -261,7 +267,8 @@ mod tests {
     #[test]
     fn what_may_change_on_resume_does_not_count() {
         let old = plan("r = 4\n[train]\nsave_steps = 5\n").unwrap();
-        let new = plan("r = 4\n[train]\nsave_steps = 7\n[export]\nmerged = true\n").unwrap();
+        let new = plan("r = 4\n[train]\nsave_steps = 7\n[export]\nmerged = true\n[report.mlflow]")
+            .unwrap();
         assert!(new.check_same(&old.train_plan(10, "hash").extra, "hash").is_ok());
     }
 }

@@ -6,6 +6,7 @@ mod engine;
 mod method;
 mod optimizer;
 mod output;
+pub(crate) mod report;
 mod schedule;
 mod train;
 
@@ -23,6 +24,7 @@ pub use optimizer::{
     MuonOptimizer, Optimizer, SgdOptimizer,
 };
 pub use output::{EvalSection, ExportSection};
+pub use report::{MlflowReport, ReportSection, TensorBoardReport};
 pub use schedule::{
     ConstantSchedule, CosineSchedule, CosineWithRestartsSchedule, DecayType, InverseSqrtSchedule,
     LinearSchedule, PolynomialSchedule, Schedule, Span, WsdSchedule,
@@ -64,6 +66,8 @@ pub struct Recipe {
     pub eval: EvalSection,
     /// What is written when training has ended.
     pub export: ExportSection,
+    /// Where the run is told beside its own folder.
+    pub report: ReportSection,
 }
 
 /// Where the first weights come from.
@@ -178,6 +182,11 @@ max_new_tokens = 32
 [export]
 adapter = true
 merged = true
+[report.tensorboard]
+[report.mlflow]
+tracking_uri = "http://localhost:5001"
+experiment = "tiny models"
+run_name = "lora, rank 16"
 "#;
 
     #[test]

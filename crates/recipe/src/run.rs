@@ -4,6 +4,7 @@ pub(crate) mod folder;
 mod host;
 mod observer;
 pub mod report;
+pub(crate) mod trackers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rekindle_data::{Layout, Loader, LoaderOptions, Order, Padding};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
+use rekindle_track::Credentials;
 use rekindle_train::{Ended, StepSource, TrainError, TrainPlan, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,10 @@ pub struct RunOptions {
     pub allow_nonfinite_base: bool,
     /// What the program says of itself and its machine.
     pub host: Host,
+    /// Whether every byte of the base model is hashed, and not only either end of its weights.
+    pub full_hash: bool,
+    /// How `[report.mlflow]` logs in; it comes into no file and no message.
+    pub credentials: Credentials,
 }
 
 /// A measurement of a model on the validation rows.
@@ -129,13 +135,11 @@ pub fn run(
     plan.check_steps(total_steps)?;
     let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
-    // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
-    folder.make_room()?;
-    folder.write_plan(plan, recipe_text)?;
-    folder.write_rejects(&loaded.dataset.rejects)?;
-    let mut log = Log::new(folder.event_log(state.step)?, listener);
+    let mut log = begin(plan, recipe_text, &folder, &loaded, state.step, listener)?;
+    log.track(plan, &options.credentials, state.step);
     announce(&mut log, plan, &loaded, device, total_steps)?;
-    log.surroundings(&options.host, &loaded.dataset, &data_hash)?;
+    let environment = options.host.with_model(&recipe.model, options.full_hash)?;
+    log.surroundings(environment, &loaded.dataset, &data_hash)?;
     for warning in folder.warnings() {
         log.warn(warning)?;
     }
@@ -208,6 +212,21 @@ fn start(
     let (state, saved) = state.restore(&found.path)?;
     StepSource::<Decoder, _>::seek(source, saved.cursor).map_err(TrainError::from)?;
     Ok(state)
+}
+
+/// The first that is written or removed: a run that cannot start leaves its folder alone.
+fn begin<'l>(
+    plan: &Plan,
+    recipe_text: &str,
+    folder: &RunFolder,
+    loaded: &Loaded,
+    step: u64,
+    listener: &'l mut dyn FnMut(&Event),
+) -> Result<Log<'l>, RunError> {
+    folder.make_room()?;
+    folder.write_plan(plan, recipe_text)?;
+    folder.write_rejects(&loaded.dataset.rejects)?;
+    Ok(Log::new(folder.event_log(step)?, listener))
 }
 
 /// How the base model does: as an earlier part of the run found, or measured now.

@@ -4,6 +4,7 @@
 
 mod overview;
 mod settings;
+mod sync;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
@@ -20,6 +21,7 @@ use crate::run::{Measured, RunSummary};
 
 pub use overview::Overview;
 pub use settings::{Settings, differing};
+pub use sync::sync;
 
 /// The lock's file in a run folder.
 const LOCK: &str = "run.lock";

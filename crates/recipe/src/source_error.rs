@@ -66,7 +66,9 @@ impl SourceError {
         let error = Self::new(name, format!("`{}` is {}", problem.key, problem.found));
         let wanted = format!("wanted {}", problem.wanted);
         let path: Vec<&str> = problem.key.split('.').collect();
-        match position::value_span(text, &path) {
+        // A line that may hold a password is not shown.
+        let span = position::value_span(text, &path);
+        match span.filter(|_| problem.key != crate::recipe::report::UNQUOTED) {
             Some(span) => error.at(text, span, Some(wanted)),
             None => error.help(Some(wanted)),
         }

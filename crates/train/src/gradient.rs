@@ -11,7 +11,7 @@ use crate::clip::rescaled;
 use crate::fit::{Seeds, Stream};
 use crate::report::{StepNumbers, StepSums};
 use crate::source::{Step, StepSource};
-use crate::{Objective, Observer, TrainError, global_norm};
+use crate::{Objective, Observer, TrainError, TrainState, global_norm};
 
 /// What every micro-batch of a step is computed with.
 pub(crate) struct Micro<'a, M, O> {
@@ -57,6 +57,52 @@ pub(crate) fn accumulate<M: Module, O: Objective<M>>(
     let numbers = sums.read(norm);
     let numbers = numbers.map_err(|error| TrainError::Device { step, cause: error.to_string() })?;
     Ok((grads, sums, numbers))
+}
+
+/// The gradient of one step, and what was measured on the way.
+pub struct StepGradient {
+    /// Gradients of the mean loss per unit, by parameter.
+    pub grads: GradientsParams,
+    /// Mean loss per unit.
+    pub loss: f64,
+    /// Global L2 norm of the gradient.
+    pub norm: f64,
+    /// Units of the step.
+    pub units: u64,
+    /// The objective's metrics, mean per unit.
+    pub metrics: Vec<(&'static str, f64)>,
+}
+
+impl StepGradient {
+    /// Whether loss and gradient are numbers; [`fit`](crate::fit) makes no update where they are
+    /// not.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.norm.is_finite()
+    }
+}
+
+/// The gradient of the mean loss per unit over all micro-batches of a step, as
+/// [`fit`](crate::fit) computes it, for a loop of your own.
+///
+/// The devices are reseeded from (`seed`, `state.step`, micro-batch) before each forward pass, so
+/// that such a loop is as repeatable as `fit`. Numbers are read from the device once.
+///
+/// # Errors
+/// [`TrainError`] for a step without units, a policy without trainable parameters and a device
+/// that cannot hand over its results. Memory that runs out is the backend's panic.
+pub fn gradient<M: Module, O: Objective<M>>(
+    state: &TrainState<M>,
+    objective: &O,
+    batches: &Step<O::Batch>,
+    seed: u64,
+) -> Result<StepGradient, TrainError> {
+    let devices = state.policy.devices();
+    let seeds = Seeds { devices: &devices, seed, step: state.step };
+    let micro = Micro { policy: &state.policy, objective, scale: state.loss_scale() };
+    let (grads, sums, numbers) = accumulate(&micro, batches, &seeds, Instant::now())?;
+    let units = sums.units();
+    let StepNumbers { loss, grad_norm: norm, metrics } = numbers;
+    Ok(StepGradient { grads, loss, norm, units, metrics })
 }
 
 /// How often micro-batches are halved because the device has too little memory for them.
@@ -134,4 +180,44 @@ fn message(panic: &(dyn Any + Send)) -> Option<&str> {
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip_global_norm;
+    use crate::toy::{Mlp, Recorder, Rows, SquaredError, plan, run, state, turn};
+
+    #[test]
+    fn a_loop_of_the_parts_does_what_fit_does_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = plan(folder.path(), 6);
+        let mut recorder = Recorder::default();
+        let fitted = run(state(0.2), &[], &plan, &mut recorder).unwrap();
+
+        let _turn = turn();
+        let mut own = state(0.2);
+        let mut source = Rows { next: 0, broken: Vec::new() };
+        for report in &recorder.reports {
+            let batches = source.next_step(&own.policy).unwrap().unwrap();
+            let found = gradient(&own, &SquaredError, &batches, plan.seed).unwrap();
+            assert!(found.is_finite());
+            assert_eq!((found.loss, found.norm), (report.loss, report.grad_norm));
+            assert_eq!((found.units, &found.metrics), (report.units, &report.metrics));
+            let lr = plan.learning_rate_at(own.step);
+            let StepGradient { grads, norm, units, .. } = found;
+            let grads = clip_global_norm(&own.policy, grads, norm, plan.max_grad_norm);
+            own = own.updated(lr, grads);
+            own.step += 1;
+            own.units += units;
+        }
+        assert_eq!(own.policy.bits(), fitted.state.policy.bits());
+
+        let cursor = StepSource::<Mlp, _>::cursor(&source);
+        let path = own.save(&plan, cursor).unwrap();
+        let (restored, saved) = state(0.2).restore(&path).unwrap();
+        assert_eq!(restored.policy.bits(), own.policy.bits());
+        assert_eq!((restored.step, restored.units), (6, fitted.state.units));
+        assert_eq!(saved.cursor, cursor);
+    }
 }

@@ -3,6 +3,10 @@
 //! It knows no model, no loss and no data format: an [`Objective`] turns a batch into a sum, a
 //! [`StepSource`] says what one update consumes, an [`Observer`] hears what happened. It chooses
 //! no device: the policy lives on an autodiff device of the caller's. Start reading at [`fit`].
+//!
+//! A loop that `fit` is not can be made of its parts: [`gradient`](fn@gradient),
+//! [`clip_global_norm`], [`TrainState::updated`], [`TrainState::save`] and
+//! [`TrainState::restore`]; `examples/custom-loop` does so.
 
 mod fit;
 mod gradient;
@@ -38,6 +42,7 @@ pub use clip::{clip_global_norm, global_norm};
 pub use ema::Ema;
 pub use error::{CheckpointError, LockError, OptimizerError, TrainError};
 pub use fit::{Ended, Outcome, fit};
+pub use gradient::{StepGradient, gradient};
 pub use lock::RunLock;
 pub use loss_scale::LossScale;
 pub use objective::{LossSum, Objective};

@@ -54,8 +54,11 @@ impl<M: Module> TrainState<M> {
         self.scale.as_mut()?.take(finite)
     }
 
-    /// One update of the trained weights and of their average.
-    pub(crate) fn updated(mut self, lr: f64, grads: GradientsParams) -> Self {
+    /// One update of the trained weights, and of their average where there is one.
+    ///
+    /// Steps and units are the loop's to count: [`fit`](crate::fit) counts those that are left out
+    /// too.
+    pub fn updated(mut self, lr: f64, grads: GradientsParams) -> Self {
         // The policy is handed over whole: each weight is freed as its successor is made.
         let policy = self.optimizer.step(lr, self.policy, grads);
         if let Some(ema) = &mut self.ema {

@@ -43,6 +43,9 @@ const PROGRAMS: &[(&str, Option<&[&str]>)] = &[
     ("rekindle-cli", Some(&["recipe", "kernels", "data", "models", "peft-core", "eval", "export"])),
     ("rekindle-testkit", Some(&["kernels"])),
     ("rekindle-benches", None),
+    ("rekindle-example-custom-loop", Some(&["train"])),
+    ("rekindle-example-custom-objective", Some(&["align", "data", "kernels", "models", "train"])),
+    ("rekindle-example-own-module", Some(&["train"])),
     ("xtask", Some(&[])),
 ];
 
@@ -75,8 +78,15 @@ const BACKENDS: &[&str] = &[
 
 /// Packages whose manifests may name a backend. The kernels mirror the names in features of
 /// their own, because backend types exist only behind them.
-const BACKEND_MANIFESTS: &[&str] =
-    &["rekindle-kernels", "rekindle-cli", "rekindle-testkit", "rekindle-benches"];
+const BACKEND_MANIFESTS: &[&str] = &[
+    "rekindle-kernels",
+    "rekindle-cli",
+    "rekindle-testkit",
+    "rekindle-benches",
+    "rekindle-example-custom-loop",
+    "rekindle-example-custom-objective",
+    "rekindle-example-own-module",
+];
 
 /// What package names have before the name of their folder.
 const PREFIX: &str = "rekindle-";

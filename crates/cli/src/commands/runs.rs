@@ -6,6 +6,7 @@ mod list;
 mod rm;
 mod show;
 mod stop;
+mod sync;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Compare(compare::Arguments),
     /// Asks a run in progress to save a checkpoint and stop.
     Stop(stop::Arguments),
+    /// Sends what a run has left in its spool for MLflow.
+    Sync(sync::Arguments),
     /// Removes run folders.
     Rm(rm::Arguments),
 }
@@ -52,6 +55,7 @@ pub fn run(command: &Command) -> Result<u8> {
         Command::Chart(arguments) => chart::run(arguments),
         Command::Compare(arguments) => compare::run(arguments),
         Command::Stop(arguments) => stop::run(arguments),
+        Command::Sync(arguments) => sync::run(arguments),
         Command::Rm(arguments) => rm::run(arguments),
     }
 }

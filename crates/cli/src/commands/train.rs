@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use rekindle_recipe::events::Status;
 use rekindle_recipe::run::report;
-use rekindle_recipe::{Plan, Resume, RunError, RunOptions, RunSummary, SourceError, set};
+use rekindle_recipe::{
+    Credentials, Plan, Resume, RunError, RunOptions, RunSummary, SourceError, set,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::watch::Watcher;
@@ -40,6 +42,9 @@ pub struct Arguments {
     /// Trains on a base model even if some of its weights are NaN or infinite.
     #[arg(long)]
     allow_nonfinite_base: bool,
+    /// Hashes every byte of the base model, so that `reproduce --full-hash` can compare it.
+    #[arg(long)]
+    full_hash: bool,
     /// Shows the run on a dashboard; plain lines where there is no terminal.
     #[arg(long)]
     tui: bool,
@@ -77,6 +82,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         stop_after: arguments.stop_after,
         allow_nonfinite_base: arguments.allow_nonfinite_base,
         host: host::of(&device),
+        credentials: credentials(&plan)?,
+        full_hash: arguments.full_hash,
     };
     let listener = &mut |event: &_| watcher.event(event);
     let summary = rekindle_recipe::run(&plan, &text, &device, &options, listener);
@@ -94,6 +101,14 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         Status::Preempted => 75,
         _ => 0,
     })
+}
+
+/// How the run logs in at its tracking server; the environment is read only where there is one.
+fn credentials(plan: &Plan) -> Result<Credentials> {
+    if plan.recipe.report.mlflow.is_none() {
+        return Ok(Credentials::none());
+    }
+    Ok(host::mlflow_credentials()?)
 }
 
 /// The flag that stops the run, and who shows it.

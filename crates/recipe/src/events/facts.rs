@@ -81,6 +81,15 @@ pub struct Environment {
     pub threads: Option<u64>,
     /// Backends in the program.
     pub features: Vec<String>,
+    /// BLAKE3 of the program's file, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_blake3: Option<String>,
+    /// BLAKE3 of the base model: of all but its weights, and of either end of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_blake3: Option<String>,
+    /// BLAKE3 of every byte of the base model, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_full_blake3: Option<String>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 const TOP: &str = "  = help: the top level takes `model`, `init`, `output`, `seed`, `data`, \
-    `method`, `train`, `eval`, `export`";
+    `method`, `train`, `eval`, `export`, `report`";
 
 const TRAIN: &str = "  = help: `[train]` takes `max_steps`, `num_epochs`, `batch_size`, \
     `micro_batch_size`, `learning_rate`, `max_grad_norm`, `eval_steps`, `save_steps`, \

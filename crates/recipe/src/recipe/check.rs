@@ -1,6 +1,7 @@
 //! Ranges, exclusive keys and missing keys of a recipe.
 
 mod engine;
+mod report;
 mod schedule;
 mod updates;
 
@@ -39,6 +40,7 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Vec<Problem>> {
     engine::check(recipe, &mut problems);
     updates::check(recipe, &mut problems);
     schedule::check(recipe, &mut problems);
+    report::check(recipe, &mut problems);
     check_purpose(recipe, &mut problems);
     if problems.0.is_empty() { Ok(()) } else { Err(problems.0) }
 }

@@ -1,9 +1,12 @@
 //! What a run cannot know by itself: the program it is part of and the machine.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::dataset::Dataset;
+use crate::error::RunError;
 use crate::events::{DataStatistics, Environment, length_bins};
+use crate::fingerprint::{self, Extent};
 
 /// What the program says of itself and its machine; all of it may be left out.
 #[derive(Clone, Default)]
@@ -14,6 +17,8 @@ pub struct Host {
     pub threads: Option<u64>,
     /// Backends in the program.
     pub features: Vec<String>,
+    /// BLAKE3 of the program's file.
+    pub program_blake3: Option<String>,
     /// Says how much memory the process has held at most, in bytes; asked after every update.
     pub memory: Option<fn() -> Option<u64>>,
 }
@@ -33,7 +38,23 @@ impl Host {
             cpu: self.cpu.clone(),
             threads: self.threads,
             features: self.features.clone(),
+            program_blake3: self.program_blake3.clone(),
+            model_blake3: None,
+            model_full_blake3: None,
         }
+    }
+
+    /// The same with the hash of the model at `path`; every byte is hashed only if `full`.
+    pub(super) fn with_model(&self, path: &Path, full: bool) -> Result<Environment, RunError> {
+        let hash = |extent| {
+            fingerprint::model(path, extent)
+                .map_err(|source| RunError::Io { path: path.to_owned(), source })
+        };
+        Ok(Environment {
+            model_blake3: Some(hash(Extent::Ends)?),
+            model_full_blake3: full.then(|| hash(Extent::Whole)).transpose()?,
+            ..self.environment()
+        })
     }
 }
 

@@ -7,13 +7,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use rekindle_models::Decoder;
+use rekindle_track::Credentials;
 use rekindle_train::{Observer, StepReport, TrainError};
 
-use super::host::{Host, statistics};
+use super::host::statistics;
+use super::trackers::RunTrackers;
 use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
 use crate::dataset::Dataset;
 use crate::error::RunError;
-use crate::events::{Event, EventLog, Status};
+use crate::events::{Environment, Event, EventLog, Status};
+use crate::plan::Plan;
 use crate::recipe::BestMetric;
 
 /// Answers of an evaluation that become events; `summary.json` has them all.
@@ -23,16 +26,39 @@ const SAMPLES: usize = 16;
 pub(super) struct Log<'a> {
     file: EventLog,
     listener: &'a mut dyn FnMut(&Event),
+    trackers: Option<(RunTrackers, String)>,
 }
 
 impl<'a> Log<'a> {
     pub(super) fn new(file: EventLog, listener: &'a mut dyn FnMut(&Event)) -> Self {
-        Self { file, listener }
+        Self { file, listener, trackers: None }
+    }
+
+    /// Tells the trackers of the recipe too, from here on.
+    pub(super) fn track(&mut self, plan: &Plan, credentials: &Credentials, step: u64) {
+        let run = plan.run_dir.display().to_string();
+        self.trackers = Some((RunTrackers::open(plan, credentials, step), run));
     }
 
     pub(super) fn event(&mut self, event: &Event) -> Result<(), RunError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.file.append(now.map_or(0.0, |it| it.as_secs_f64()), event)?;
+        let now = now.map_or(0.0, |it| it.as_secs_f64());
+        if let (Event::Finished { status, .. }, Some((trackers, run))) = (event, &mut self.trackers)
+        {
+            // Before the last line of the log, which says that the run has ended.
+            let left = trackers.finish(*status, now, run);
+            left.into_iter().try_for_each(|message| self.put(now, &Event::Warning { message }))?;
+            return self.put(now, event);
+        }
+        self.put(now, event)?;
+        let Some((trackers, _)) = &mut self.trackers else { return Ok(()) };
+        trackers.event(now, event);
+        let warnings = trackers.warnings();
+        warnings.into_iter().try_for_each(|message| self.put(now, &Event::Warning { message }))
+    }
+
+    fn put(&mut self, time: f64, event: &Event) -> Result<(), RunError> {
+        self.file.append(time, event)?;
         (self.listener)(event);
         Ok(())
     }
@@ -44,11 +70,11 @@ impl<'a> Log<'a> {
     /// What the run computes with, and what its rows are like; `data_hash` is that of their files.
     pub(super) fn surroundings(
         &mut self,
-        host: &Host,
+        environment: Environment,
         dataset: &Dataset,
         data_hash: &str,
     ) -> Result<(), RunError> {
-        self.event(&Event::Environment(host.environment()))?;
+        self.event(&Event::Environment(environment))?;
         self.event(&Event::Data(statistics(dataset, data_hash)))
     }
 

@@ -115,6 +115,7 @@ fn full_history(text: &str) -> History {
             cpu: Some(text.into()),
             threads: Some(64),
             features: vec![text.into()],
+            ..Environment::default()
         }),
         Event::Data(DataStatistics {
             train_rows: 12,
