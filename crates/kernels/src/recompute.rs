@@ -51,20 +51,17 @@ pub enum Keep {
 /// If the tensor's backend is none that this crate was built for.
 pub fn recomputed<S: Stretch>(stretch: S, x: Tensor<3>, keep: Keep) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    let x = match record::<burn::backend::Flex, S>(&stretch, x, keep) {
-        Ok(y) => return y,
-        Err(x) => x,
-    };
+    if let Some(y) = record::<burn::backend::Flex, S>(&stretch, &x, keep) {
+        return y;
+    }
     #[cfg(feature = "ndarray")]
-    let x = match record::<burn::backend::NdArray, S>(&stretch, x, keep) {
-        Ok(y) => return y,
-        Err(x) => x,
-    };
+    if let Some(y) = record::<burn::backend::NdArray, S>(&stretch, &x, keep) {
+        return y;
+    }
     #[cfg(feature = "cube")]
-    let x = match record::<burn::backend::Cube, S>(&stretch, x, keep) {
-        Ok(y) => return y,
-        Err(x) => x,
-    };
+    if let Some(y) = record::<burn::backend::Cube, S>(&stretch, &x, keep) {
+        return y;
+    }
     panic!("recomputation needs an autodiff device of a backend that is switched on, found {x:?}");
 }
 
@@ -104,28 +101,26 @@ impl Input {
 
 type Tracked<B> = Autodiff<B, NoCheckpointing>;
 
-/// Records the stretch as one step; gives `x` back where it is not a tensor of `B`.
-fn record<B, S>(stretch: &S, x: Tensor<3>, keep: Keep) -> Result<Tensor<3>, Tensor<3>>
+/// Records the stretch as one step; `None` where `x` is not a tensor of `B`.
+fn record<B, S>(stretch: &S, x: &Tensor<3>, keep: Keep) -> Option<Tensor<3>>
 where
     B: Backend,
     S: Stretch,
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Tracked<B>>,
 {
-    if x.clone().try_into_primitive::<Tracked<B>>().is_err() {
-        return Err(x);
-    }
+    x.clone().try_into_primitive::<Tracked<B>>().ok()?;
     let tracked = x.is_tracked();
     if !tracked && !trains(stretch.module()) {
-        return Ok(Tensor::from_inner(stretch.plain(x.inner())));
+        return Some(Tensor::from_inner(stretch.plain(x.clone().inner())));
     }
     // A step needs a parent; where `x` is a constant, a leaf that nobody reads stands in.
     let parent = if tracked { x.clone() } else { x.clone().require_grad() };
-    let parent = parent.try_into_primitive::<Tracked<B>>().map_err(|_| x.clone())?;
+    let parent = parent.try_into_primitive::<Tracked<B>>().ok()?;
     let prep = Backward::<B, 1>::prepare::<NoCheckpointing>(
         Recomputed::<S>(std::marker::PhantomData),
         [parent.node()],
     );
-    let x = x.inner();
+    let x = x.clone().inner();
     let y = stretch.plain(x.clone());
     let plain =
         |y: Tensor<3>| y.try_into_primitive::<B>().expect("the stretch stays on its backend");
@@ -137,7 +132,7 @@ where
         }
         OpsKind::UnTracked(prep) => prep.finish(plain(y)),
     };
-    Ok(Tensor::from_primitive::<Tracked<B>>(y))
+    Some(Tensor::from_primitive::<Tracked<B>>(y))
 }
 
 #[derive(Debug)]

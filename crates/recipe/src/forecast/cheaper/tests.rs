@@ -14,7 +14,7 @@ fn arch() -> Arch {
 }
 
 fn plan(text: &str) -> Plan {
-    let text = format!("model = \"m\"\ndata.train = \"t\"\n{text}");
+    let text = format!("model = \"m\"\n[data]\ntrain = \"t\"\n{text}");
     Plan::resolve(Recipe::parse(&text, "r.toml").unwrap(), "r").unwrap()
 }
 
@@ -48,7 +48,7 @@ fn steps_and_tokens_are_those_of_the_data() {
     assert!(found.tokens >= found.target_tokens);
     assert_eq!(found.seq, 63);
     let packed = forecast(&plan(
-        "[data]\nmax_tokens = 128\npacking = \"bfd\"\n[method.lora]\n[train]\nbatch_size = 1\nnum_epochs = 1.0\n",
+        "max_tokens = 128\npacking = \"bfd\"\n[method.lora]\n[train]\nbatch_size = 1\nnum_epochs = 1.0\n",
     ));
     assert_eq!(packed.steps, 2);
 }
