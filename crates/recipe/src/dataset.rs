@@ -34,6 +34,8 @@ pub struct Rows {
 pub struct Dataset {
     /// Samples to train on.
     pub train: Vec<Sample>,
+    /// The row of the training file that each of them is from, from 1.
+    pub train_rows: Vec<u64>,
     /// Samples to validate on.
     pub validation: Vec<Sample>,
     /// Validation rows as questions, for greedy answers.
@@ -119,6 +121,7 @@ impl Rows {
             target_tokens: train.target_tokens as u64,
             total_tokens: train.total_tokens as u64,
             lengths: train.lengths,
+            train_rows: train.samples.iter().map(|it| it.row as u64).collect(),
             train: train.samples.into_iter().map(|it| it.sample).collect(),
             validation,
             questions,

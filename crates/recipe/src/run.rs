@@ -1,13 +1,14 @@
 //! A run from its plan to its report.
 
 pub(crate) mod folder;
+mod finish;
 mod host;
 mod observer;
 pub mod report;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -17,7 +18,7 @@ use rekindle_data::{Layout, Loader, LoaderOptions, Order, Padding};
 use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
-use rekindle_train::{Ended, StepSource, TrainError, TrainPlan, TrainState, fit};
+use rekindle_train::{Ended, OnSaveError, StepSource, TrainError, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Dataset, Rows};
@@ -27,10 +28,11 @@ use crate::model::{OpenModel, TextSide};
 use crate::plan::Plan;
 use crate::recipe::{Batching, Packing, Recipe};
 
+use finish::Finished;
 pub use folder::Resume;
 use folder::RunFolder;
 pub use host::Host;
-use observer::{Log, RunObserver};
+use observer::{Log, Patience, RunObserver};
 
 /// Rows of one forward pass while evaluating.
 pub const EVAL_ROWS: usize = 8;
@@ -44,12 +46,32 @@ pub struct RunOptions {
     pub overwrite: bool,
     /// Becomes a signal's number when the run is to save and stop.
     pub stop: Arc<AtomicUsize>,
+    /// Becomes true when the run is to save a checkpoint and go on.
+    pub save: Arc<AtomicBool>,
     /// Step after which the run saves and stops, to be resumed later.
     pub stop_after: Option<u64>,
     /// Whether to train on a base model with weights that are not finite.
     pub allow_nonfinite_base: bool,
     /// What the program says of itself and its machine.
     pub host: Host,
+}
+
+impl RunOptions {
+    /// Fails once the run is to stop.
+    fn go_on(&self) -> Result<(), RunError> {
+        match self.stop.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            signal => Err(RunError::Stopped { signal }),
+        }
+    }
+
+    /// How a run ends that was stopped.
+    fn stopped_status(&self) -> Status {
+        match self.stop.load(Ordering::SeqCst) {
+            TERMINATE => Status::Preempted,
+            _ => Status::Cancelled,
+        }
+    }
 }
 
 /// A measurement of a model on the validation rows.
@@ -86,6 +108,9 @@ pub struct RunSummary {
     pub report: PathBuf,
 }
 
+/// SIGTERM's number.
+pub(crate) const TERMINATE: usize = 15;
+
 /// Everything a run needs, loaded.
 struct Loaded {
     text: TextSide,
@@ -116,6 +141,7 @@ pub fn run(
     let recipe = &plan.recipe;
     // Data come first: a mistake there must not cost the loading of a model.
     let rows = Rows::read(&recipe.data, recipe.seed)?;
+    options.go_on()?;
     let data_hash = rows.hash.clone();
     let model = OpenModel::open(&recipe.model, recipe.init)?;
     plan.check_model(&model.arch, length_multiple(device))?;
@@ -127,23 +153,19 @@ pub fn run(
     loaded.notes.extend(dataset::notes(plan, &loaded.dataset, &loader));
     let total_steps = plan.total_steps(loader.steps_per_epoch());
     plan.check_steps(total_steps)?;
-    let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
+    let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone())
+        .with_names(loaded.dataset.train_rows.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
-    // Nothing is written or removed before this: a run that cannot start leaves its folder alone.
-    folder.make_room()?;
-    folder.write_plan(plan, recipe_text)?;
-    folder.write_rejects(&loaded.dataset.rejects)?;
-    let mut log = Log::new(folder.event_log(state.step)?, listener);
-    announce(&mut log, plan, &loaded, device, total_steps)?;
-    log.surroundings(&options.host, &loaded.dataset, &data_hash)?;
-    for warning in folder.warnings() {
-        log.warn(warning)?;
+    options.go_on()?;
+    let begun = Begun { plan, folder: &folder, loaded: &loaded, options, device };
+    let mut log = begun.log(recipe_text, &data_hash, &state, total_steps, listener)?;
+    // Without it, the loop is asked to stop before its first step, and saves what there is.
+    let base = base(&folder, &loaded, options)?;
+    if let (0, Some(base)) = (state.step, &base) {
+        log.measured(0, base)?;
     }
-    let base = base(&folder, &loaded)?;
-    if state.step == 0 {
-        log.measured(0, &base)?;
-    }
-    let train_plan = plan.train_plan(total_steps, &data_hash);
+    let mut train_plan = plan.train_plan(total_steps, &data_hash);
+    train_plan.extra[folder::DEVICE] = format!("{device:?}").into();
     let steps = [state.step, total_steps];
     let mut observer = RunObserver::new(&mut log, &loaded, options, plan.best_metric(), steps);
     let objective = Sft { smoothing: plan.smoothing() };
@@ -152,14 +174,13 @@ pub fn run(
     if let Some(failure) = observer.failure.take() {
         return Err(failure);
     }
-    let mut summary = RunSummary::new(plan, base, outcome.state.step);
+    let mut summary = RunSummary::new(plan, base.unwrap_or_default(), outcome.state.step);
     if outcome.ended == Ended::Stopped {
-        summary.status = match options.stop.load(Ordering::SeqCst) {
-            TERMINATE => Status::Preempted,
-            _ => Status::Cancelled,
-        };
+        summary.status = options.stopped_status();
     } else {
-        conclude(plan, outcome.state, &train_plan, &loaded, &mut summary, &mut log)?;
+        let finished = Finished { plan, train_plan: &train_plan, loaded: &loaded, options };
+        let cursor = StepSource::<Decoder, _>::cursor(&source);
+        finished.conclude(outcome.state, cursor, &mut summary, &mut log)?;
     }
     summary.seconds = started.elapsed().as_secs_f64();
     let (status, steps, seconds) = (summary.status, summary.steps, summary.seconds);
@@ -194,6 +215,50 @@ fn check_same(plan: &Plan, folder: &RunFolder, data_hash: &str) -> Result<(), Ru
     }
 }
 
+/// A run that is able to start.
+struct Begun<'a> {
+    plan: &'a Plan,
+    folder: &'a RunFolder,
+    loaded: &'a Loaded,
+    options: &'a RunOptions,
+    device: &'a Device,
+}
+
+impl Begun<'_> {
+    /// Writes what the run was told and opens its log.
+    ///
+    /// Nothing is written or removed before this: a run that cannot start leaves its folder alone.
+    fn log<'l>(
+        &self,
+        recipe_text: &str,
+        data_hash: &str,
+        state: &TrainState<Decoder>,
+        total_steps: u64,
+        listener: &'l mut dyn FnMut(&Event),
+    ) -> Result<Log<'l>, RunError> {
+        let Self { plan, folder, loaded, options, device } = *self;
+        folder.make_room()?;
+        folder.write_plan(plan, recipe_text)?;
+        folder.write_rejects(&loaded.dataset.rejects)?;
+        let evaluates = state.evaluation_due || state.step >= total_steps;
+        let file = folder.event_log(state.step, evaluates)?;
+        let mut log = Log::new(file, listener, log_patience(plan, options));
+        announce(&mut log, plan, loaded, device, total_steps)?;
+        log.surroundings(&options.host, &loaded.dataset, data_hash)?;
+        for warning in folder.warnings().iter().chain(&folder.changes(device)) {
+            log.warn(warning)?;
+        }
+        Ok(log)
+    }
+}
+
+/// Whether and until when the log waits for its disk.
+fn log_patience(plan: &Plan, options: &RunOptions) -> Option<Patience> {
+    let saving = plan.saving();
+    let pauses = saving.on_error == OnSaveError::Pause;
+    pauses.then(|| Patience { every: saving.retry_every, stop: Arc::clone(&options.stop) })
+}
+
 /// The state to train from: fresh, or the checkpoint's, with `source` at its place in the data.
 fn start(
     plan: &Plan,
@@ -210,50 +275,25 @@ fn start(
     Ok(state)
 }
 
-/// How the base model does: as an earlier part of the run found, or measured now.
-fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
-    if let Some(base) = folder.read_base()? {
-        return Ok(base);
-    }
-    let base = measure(&loaded.policy.valid(), loaded)?;
-    folder.write_base(&base)?;
-    Ok(base)
-}
-
-/// Measures and exports what the run has made.
-fn conclude(
-    plan: &Plan,
-    state: TrainState<Decoder>,
-    train_plan: &TrainPlan,
+/// How the base model does: as an earlier part of the run found, or measured now; `None` if the
+/// run is asked to stop meanwhile.
+fn base(
+    folder: &RunFolder,
     loaded: &Loaded,
-    summary: &mut RunSummary,
-    log: &mut Log<'_>,
-) -> Result<(), RunError> {
-    let tuned = chosen(state, train_plan, log)?.valid();
-    summary.tuned = measure(&tuned, loaded)?;
-    log.measured(summary.steps, &summary.tuned)?;
-    report::export(plan, &tuned, &loaded.text, summary, log)
+    options: &RunOptions,
+) -> Result<Option<Measured>, RunError> {
+    if let Some(base) = folder.read_base()? {
+        return Ok(Some(base));
+    }
+    match measure(&loaded.policy.valid(), loaded, options) {
+        Err(RunError::Stopped { .. }) => Ok(None),
+        base => {
+            let base = base?;
+            folder.write_base(&base)?;
+            Ok(Some(base))
+        }
+    }
 }
-
-/// The model that is measured and exported: the best checkpoint's, where that is kept, or the last
-/// one's; with averaged weights where they are averaged.
-fn chosen(
-    state: TrainState<Decoder>,
-    plan: &TrainPlan,
-    log: &mut Log<'_>,
-) -> Result<Decoder, RunError> {
-    let best = state.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
-    let Some(best) = best.filter(|best| best.step != state.step) else {
-        return Ok(state.averaged());
-    };
-    let path = plan.checkpoint_dir(best.step);
-    let (state, _) = state.restore(&path).map_err(TrainError::from)?;
-    log.warn(&format!("the model is that of step {}, the best evaluation", best.step))?;
-    Ok(state.averaged())
-}
-
-/// SIGTERM's number.
-const TERMINATE: usize = 15;
 
 /// Renders the rows, reads the weights and puts the method on them.
 fn load(
@@ -266,6 +306,7 @@ fn load(
     let recipe = &plan.recipe;
     let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
     let dataset = samples(plan, &text, rows)?;
+    options.go_on()?;
     let tracked = device.clone().autodiff();
     let (decoder, non_finite) = model.watched_decoder(plan, &tracked)?;
     let mut notes = model.notes();
@@ -344,14 +385,33 @@ fn announce(
     Ok(())
 }
 
-fn measure(model: &Decoder, loaded: &Loaded) -> Result<Measured, RunError> {
-    let Loaded { text, dataset, generation, padding, device, .. } = loaded;
-    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *padding, device);
+/// # Errors
+/// [`RunError::Stopped`] if the run is asked to stop meanwhile.
+fn measure(model: &Decoder, loaded: &Loaded, options: &RunOptions) -> Result<Measured, RunError> {
+    let Loaded { text, dataset, generation, .. } = loaded;
+    let loss = validation_loss(model, loaded, options)?;
     let answers = match dataset.questions.as_slice() {
         [] => None,
         questions => {
-            Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, generation)?)
+            let go_on = || options.go_on().is_ok();
+            let tokenizer = &text.tokenizer;
+            let found =
+                rekindle_eval::exact_match_while(model, tokenizer, questions, generation, &go_on)?;
+            options.go_on()?;
+            found
         }
     };
     Ok(Measured { loss, answers })
+}
+
+fn validation_loss(
+    model: &Decoder,
+    loaded: &Loaded,
+    options: &RunOptions,
+) -> Result<Option<Loss>, RunError> {
+    let Loaded { dataset, padding, device, .. } = loaded;
+    let rows = &dataset.validation;
+    let go_on = || options.go_on().is_ok();
+    rekindle_eval::loss_while(model, rows, EVAL_ROWS, *padding, device, &go_on)
+        .map_err(|_| RunError::Stopped { signal: options.stop.load(Ordering::SeqCst) })
 }

@@ -1,8 +1,9 @@
 //! What the loop tells, turned into events.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -10,30 +11,78 @@ use rekindle_models::Decoder;
 use rekindle_train::{Observer, StepReport, TrainError};
 
 use super::host::{Host, statistics};
-use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
+use super::{Loaded, Measured, RunOptions};
 use crate::dataset::Dataset;
 use crate::error::RunError;
-use crate::events::{Event, EventLog, Status};
+use crate::events::{Event, EventLog, EventsError, Status};
 use crate::recipe::BestMetric;
 
 /// Answers of an evaluation that become events; `summary.json` has them all.
 const SAMPLES: usize = 16;
 
+/// How often a log that waits for its disk looks whether it is to stop.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// The log file and the listener: every event goes to both.
 pub(super) struct Log<'a> {
     file: EventLog,
     listener: &'a mut dyn FnMut(&Event),
+    patience: Option<Patience>,
+}
+
+/// How a log waits for a disk that takes no more lines.
+pub(super) struct Patience {
+    /// Time between two tries.
+    pub every: Duration,
+    /// Ends the waiting once it is not zero.
+    pub stop: Arc<AtomicUsize>,
 }
 
 impl<'a> Log<'a> {
-    pub(super) fn new(file: EventLog, listener: &'a mut dyn FnMut(&Event)) -> Self {
-        Self { file, listener }
+    /// A log that fails where its disk does, or waits for it.
+    pub(super) fn new(
+        file: EventLog,
+        listener: &'a mut dyn FnMut(&Event),
+        patience: Option<Patience>,
+    ) -> Self {
+        Self { file, listener, patience }
     }
 
     pub(super) fn event(&mut self, event: &Event) -> Result<(), RunError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.file.append(now.map_or(0.0, |it| it.as_secs_f64()), event)?;
+        let now = now.map_or(0.0, |it| it.as_secs_f64());
+        if let Err(error) = self.file.append(now, event) {
+            self.wait_for_disk(now, event, error)?;
+        }
         (self.listener)(event);
+        Ok(())
+    }
+
+    /// Tries until the line is written or the run is asked to stop, if it has the patience.
+    fn wait_for_disk(
+        &mut self,
+        now: f64,
+        event: &Event,
+        mut error: EventsError,
+    ) -> Result<(), RunError> {
+        let Some(Patience { every, stop }) = &self.patience else { return Err(error.into()) };
+        let message = format!("{error}; the run waits and tries again every {every:?}");
+        (self.listener)(&Event::Warning { message });
+        loop {
+            let asleep = Instant::now();
+            while asleep.elapsed() < *every {
+                if stop.load(Ordering::SeqCst) != 0 {
+                    return Err(error.into());
+                }
+                std::thread::sleep(GLANCE.min(*every));
+            }
+            match self.file.append(now, event) {
+                Ok(()) => break,
+                Err(again) => error = again,
+            }
+        }
+        let message = "the log can be written again; the run goes on".to_owned();
+        (self.listener)(&Event::Warning { message });
         Ok(())
     }
 
@@ -138,15 +187,18 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
         if step == self.total_steps && self.metric.is_none() {
             return Ok(None);
         }
-        let failed = |error: RunError| TrainError::evaluation(error.exit_code(), error);
+        let failed = |error: RunError| match error {
+            RunError::Stopped { .. } => TrainError::EvaluationStopped,
+            error => TrainError::evaluation(error.exit_code(), error),
+        };
         let model = policy.valid();
         let measured = match self.metric {
-            Some(BestMetric::ExactMatch) => super::measure(&model, self.loaded).map_err(failed)?,
+            Some(BestMetric::ExactMatch) => {
+                super::measure(&model, self.loaded, self.options).map_err(failed)?
+            }
             _ => {
-                let Loaded { dataset, padding, device, .. } = self.loaded;
-                let rows = &dataset.validation;
-                let loss = rekindle_eval::loss(&model, rows, EVAL_ROWS, *padding, device);
-                Measured { loss, answers: None }
+                let loss = super::validation_loss(&model, self.loaded, self.options);
+                Measured { loss: loss.map_err(failed)?, answers: None }
             }
         };
         self.log.measured(step, &measured).map_err(failed)?;
@@ -169,6 +221,10 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
         self.failure.is_some()
             || self.options.stop.load(Ordering::SeqCst) != 0
             || self.options.stop_after.is_some_and(|step| self.last_step >= step)
+    }
+
+    fn save_requested(&mut self) -> bool {
+        self.options.save.swap(false, Ordering::SeqCst)
     }
 }
 
