@@ -185,7 +185,11 @@ impl<'a, M: Module> Course<'a, M> {
                 }
                 sleep(GLANCE.min(every.saturating_sub(asleep.elapsed())));
             }
-            match state.save(self.plan, cursor) {
+            // What the last try could not remove is in the way of none, but it takes room.
+            let saving = &*self.plan.saving.disk;
+            let tried = checkpoint::recover_on(saving, &self.plan.checkpoints_dir())
+                .and_then(|()| state.save(self.plan, cursor));
+            match tried {
                 Ok(path) => {
                     let seconds = began.elapsed().as_secs_f64();
                     self.observer.on_warning(&format!(
