@@ -159,14 +159,16 @@ fn a_run_whose_output_goes_nowhere_trains_all_the_same() {
 
 #[test]
 fn a_run_with_too_little_memory_ends_soon_and_leaves_no_half_results() {
-    for kibibytes in [40_000, 150_000, 400_000] {
+    for kibibytes in [30_000, 60_000, 75_000, 90_000, 4_194_304] {
         let world = World::new();
         let began = Instant::now();
         let line = format!("ulimit -v {kibibytes}; exec timeout 60 \"$@\"");
         let output = behind(&world, &line).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(began.elapsed() < Duration::from_secs(60), "{kibibytes}: it hangs");
+        assert!(kibibytes < 4_000_000 || output.status.success(), "{kibibytes}: {said}");
         if output.status.code() != Some(0) {
+            assert!(said.contains("memory") || said.contains("thread"), "{kibibytes}: {said}");
             assert!(!world.path("run/adapter").exists(), "{kibibytes}: {said}");
             world.train(&["--resume"]).ended(0, &["Succeeded after 6 steps"]);
         }

@@ -3,6 +3,7 @@
 pub(crate) mod folder;
 mod finish;
 mod host;
+mod measure;
 mod observer;
 pub mod report;
 
@@ -32,6 +33,7 @@ use finish::Finished;
 pub use folder::Resume;
 use folder::RunFolder;
 pub use host::Host;
+use measure::base;
 use observer::{Log, Patience, RunObserver};
 
 /// Rows of one forward pass while evaluating.
@@ -275,26 +277,6 @@ fn start(
     Ok(state)
 }
 
-/// How the base model does: as an earlier part of the run found, or measured now; `None` if the
-/// run is asked to stop meanwhile.
-fn base(
-    folder: &RunFolder,
-    loaded: &Loaded,
-    options: &RunOptions,
-) -> Result<Option<Measured>, RunError> {
-    if let Some(base) = folder.read_base()? {
-        return Ok(Some(base));
-    }
-    match measure(&loaded.policy.valid(), loaded, options) {
-        Err(RunError::Stopped { .. }) => Ok(None),
-        base => {
-            let base = base?;
-            folder.write_base(&base)?;
-            Ok(Some(base))
-        }
-    }
-}
-
 /// Renders the rows, reads the weights and puts the method on them.
 fn load(
     plan: &Plan,
@@ -305,8 +287,7 @@ fn load(
 ) -> Result<Loaded, RunError> {
     let recipe = &plan.recipe;
     let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
-    let dataset = samples(plan, &text, rows)?;
-    options.go_on()?;
+    let dataset = samples_while(plan, &text, rows, &|| options.go_on())?;
     let tracked = device.clone().autodiff();
     let (decoder, non_finite) = model.watched_decoder(plan, &tracked)?;
     let mut notes = model.notes();
@@ -328,9 +309,18 @@ fn load(
 /// # Errors
 /// As [`Rows::render`].
 pub fn samples(plan: &Plan, text: &TextSide, rows: Rows) -> Result<Dataset, RunError> {
+    samples_while(plan, text, rows, &|| Ok(()))
+}
+
+fn samples_while(
+    plan: &Plan,
+    text: &TextSide,
+    rows: Rows,
+    go_on: &dyn Fn() -> Result<(), RunError>,
+) -> Result<Dataset, RunError> {
     let recipe = &plan.recipe;
     let renderer = text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
-    rows.render(&recipe.data, &renderer, recipe.eval.generate)
+    rows.render_while(&recipe.data, &renderer, recipe.eval.generate, go_on)
 }
 
 /// The steps that `plan` trains on, in order: its rows of `dataset`, shuffled by its seed, packed
@@ -383,35 +373,4 @@ fn announce(
         log.warn("no model will be written; set `export.merged = true` to keep the result")?;
     }
     Ok(())
-}
-
-/// # Errors
-/// [`RunError::Stopped`] if the run is asked to stop meanwhile.
-fn measure(model: &Decoder, loaded: &Loaded, options: &RunOptions) -> Result<Measured, RunError> {
-    let Loaded { text, dataset, generation, .. } = loaded;
-    let loss = validation_loss(model, loaded, options)?;
-    let answers = match dataset.questions.as_slice() {
-        [] => None,
-        questions => {
-            let go_on = || options.go_on().is_ok();
-            let tokenizer = &text.tokenizer;
-            let found =
-                rekindle_eval::exact_match_while(model, tokenizer, questions, generation, &go_on)?;
-            options.go_on()?;
-            found
-        }
-    };
-    Ok(Measured { loss, answers })
-}
-
-fn validation_loss(
-    model: &Decoder,
-    loaded: &Loaded,
-    options: &RunOptions,
-) -> Result<Option<Loss>, RunError> {
-    let Loaded { dataset, padding, device, .. } = loaded;
-    let rows = &dataset.validation;
-    let go_on = || options.go_on().is_ok();
-    rekindle_eval::loss_while(model, rows, EVAL_ROWS, *padding, device, &go_on)
-        .map_err(|_| RunError::Stopped { signal: options.stop.load(Ordering::SeqCst) })
 }

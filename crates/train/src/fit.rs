@@ -10,10 +10,10 @@ use burn::tensor::Device;
 
 use crate::gradient::{Micro, Stretching, accumulate};
 use crate::source::StepSource;
-use crate::watchdog::{Guard, Verdict};
+use crate::watchdog::Verdict;
 use crate::{Objective, Observer, TrainError, TrainPlan, TrainState, checkpoint, clip_global_norm};
 
-use broken::{Broken, sample_ids};
+use broken::sample_ids;
 use course::Course;
 
 /// How a run ended, and what it made.
@@ -61,25 +61,19 @@ where
 {
     checkpoint::recover_on(&*plan.saving.disk, &plan.checkpoints_dir())?;
     let devices = state.policy.devices();
-    let mut guard = Guard::new(plan.max_nonfinite, plan.watchdog);
     let mut stretching = Stretching::default();
-    let mut broken = Broken::default();
     state.start(plan);
     let mut course = Course::new(plan, observer, state.step);
 
     let mut ended = course.owed(&mut state, source.cursor())?;
-    while ended.is_none() {
-        ended = course.before_step(&state);
-        if ended.is_some() {
-            break;
+    let ended = loop {
+        if let Some(ended) = ended.or_else(|| course.before_step(&state)) {
+            break ended;
         }
         let started = Instant::now();
         let seeds = Seeds { devices: &devices, seed: plan.seed, step: state.step };
         seeds.apply(Stream::Source);
-        let Some(batches) = source.next_step(&state.policy)? else {
-            ended = Some(Ended::Finished);
-            break;
-        };
+        let Some(batches) = source.next_step(&state.policy)? else { break Ended::Finished };
         let ids = sample_ids(source, &batches);
 
         let micro = Micro { policy: &state.policy, objective, scale: state.loss_scale() };
@@ -97,18 +91,15 @@ where
         state.step += 1;
         state.units += sums.units();
 
-        broken.take(state.step, &numbers, ids);
-        let verdict = guard.judge(state.step, &numbers, excused);
-        let verdict = verdict.map_err(|error| broken.dumped(error, &plan.run_dir))?;
-        let loss = numbers.loss;
-        let skipped = course.skipped(&verdict);
+        let verdict = course.judge(state.step, &numbers, ids, excused)?;
+        let (loss, skipped) = (numbers.loss, matches!(verdict, Verdict::Skipped(_)));
         course.observer.on_step(&sums.report(state.step, plan.total_steps(), lr, numbers, skipped));
         if verdict == Verdict::Rollback {
             state = course.roll_back(state, loss)?;
             continue;
         }
         ended = course.after_step(&mut state, source.cursor())?;
-    }
+    };
     let ended = course.finish(&mut state, ended, source.cursor())?;
     Ok(Outcome { state, ended })
 }

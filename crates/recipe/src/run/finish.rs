@@ -4,8 +4,9 @@ use burn::module::Module;
 use rekindle_models::Decoder;
 use rekindle_train::{Cursor, TrainError, TrainPlan, TrainState};
 
+use super::measure::measure;
 use super::observer::Log;
-use super::{Loaded, RunOptions, RunSummary, measure, report};
+use super::{Loaded, RunOptions, RunSummary, report};
 use crate::error::RunError;
 use crate::plan::Plan;
 

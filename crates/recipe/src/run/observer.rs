@@ -11,6 +11,7 @@ use rekindle_models::Decoder;
 use rekindle_train::{Observer, StepReport, TrainError};
 
 use super::host::{Host, statistics};
+use super::measure::{measure, validation_loss};
 use super::{Loaded, Measured, RunOptions};
 use crate::dataset::Dataset;
 use crate::error::RunError;
@@ -194,10 +195,10 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
         let model = policy.valid();
         let measured = match self.metric {
             Some(BestMetric::ExactMatch) => {
-                super::measure(&model, self.loaded, self.options).map_err(failed)?
+                measure(&model, self.loaded, self.options).map_err(failed)?
             }
             _ => {
-                let loss = super::validation_loss(&model, self.loaded, self.options);
+                let loss = validation_loss(&model, self.loaded, self.options);
                 Measured { loss: loss.map_err(failed)?, answers: None }
             }
         };

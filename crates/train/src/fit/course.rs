@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 
 use super::Ended;
+use super::broken::{Broken, SampleIds};
 use crate::plan::{OnSaveError, is_due};
-use crate::watchdog::{Best, Verdict};
+use crate::report::StepNumbers;
+use crate::watchdog::{Best, Guard, Verdict};
 use crate::{CheckpointError, Cursor, Observer, TrainError, TrainPlan, TrainState, checkpoint};
 
 /// How often a run that waits for its disk looks whether it is to stop.
@@ -17,6 +19,8 @@ const GLANCE: Duration = Duration::from_millis(50);
 pub(super) struct Course<'a, M: Module> {
     plan: &'a TrainPlan,
     pub(super) observer: &'a mut dyn Observer<M>,
+    guard: Guard,
+    broken: Broken,
     /// The step that this part of the run began at.
     began: u64,
     /// The step that was evaluated last.
@@ -27,7 +31,9 @@ pub(super) struct Course<'a, M: Module> {
 
 impl<'a, M: Module> Course<'a, M> {
     pub(super) fn new(plan: &'a TrainPlan, observer: &'a mut dyn Observer<M>, began: u64) -> Self {
-        Self { plan, observer, began, evaluated: None, saved: None }
+        let guard = Guard::new(plan.max_nonfinite, plan.watchdog);
+        let broken = Broken::default();
+        Self { plan, observer, guard, broken, began, evaluated: None, saved: None }
     }
 
     /// Does what the part of the run before this one was kept from; whether the run ends here.
@@ -57,11 +63,21 @@ impl<'a, M: Module> Course<'a, M> {
         self.observer.stop_requested().then_some(Ended::Stopped)
     }
 
-    /// Tells of an update that was left out; whether it was.
-    pub(super) fn skipped(&mut self, verdict: &Verdict) -> bool {
-        let Verdict::Skipped(why) = verdict else { return false };
-        self.observer.on_warning(why);
-        true
+    /// Judges the numbers of `step` and tells of an update that was left out for them.
+    pub(super) fn judge(
+        &mut self,
+        step: u64,
+        numbers: &StepNumbers,
+        ids: SampleIds,
+        excused: Option<String>,
+    ) -> Result<Verdict, TrainError> {
+        self.broken.take(step, numbers, ids);
+        let verdict = self.guard.judge(step, numbers, excused);
+        let verdict = verdict.map_err(|error| self.broken.dumped(error, &self.plan.run_dir))?;
+        if let Verdict::Skipped(why) = &verdict {
+            self.observer.on_warning(why);
+        }
+        Ok(verdict)
     }
 
     /// Evaluates and saves where that is due or asked for; whether the run ends here.
@@ -85,10 +101,9 @@ impl<'a, M: Module> Course<'a, M> {
     pub(super) fn finish(
         &mut self,
         state: &mut TrainState<M>,
-        ended: Option<Ended>,
+        mut ended: Ended,
         cursor: Cursor,
     ) -> Result<Ended, TrainError> {
-        let mut ended = ended.unwrap_or(Ended::Finished);
         let evaluates = ended == Ended::Finished && self.plan.eval_every.is_some();
         if evaluates
             && self.evaluated != Some(state.step)
