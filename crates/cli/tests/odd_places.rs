@@ -159,7 +159,7 @@ fn a_run_whose_output_goes_nowhere_trains_all_the_same() {
 
 #[test]
 fn a_run_with_too_little_memory_ends_soon_and_leaves_no_half_results() {
-    for kibibytes in [30_000, 60_000, 75_000, 90_000, 4_194_304] {
+    for kibibytes in [50_000, 65_000, 75_000, 90_000, 4_194_304] {
         let world = World::new();
         let began = Instant::now();
         let line = format!("ulimit -v {kibibytes}; exec timeout 60 \"$@\"");

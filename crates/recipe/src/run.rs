@@ -242,8 +242,7 @@ impl Begun<'_> {
         folder.make_room()?;
         folder.write_plan(plan, recipe_text)?;
         folder.write_rejects(&loaded.dataset.rejects)?;
-        let evaluates = state.evaluation_due || state.step >= total_steps;
-        let file = folder.event_log(state.step, evaluates)?;
+        let file = folder.event_log(state.step)?;
         let mut log = Log::new(file, listener, log_patience(plan, options));
         announce(&mut log, plan, loaded, device, total_steps)?;
         log.surroundings(&options.host, &loaded.dataset, data_hash)?;

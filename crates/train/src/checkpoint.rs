@@ -69,6 +69,9 @@ pub struct Saved {
     /// The best evaluation so far.
     #[serde(default)]
     pub best: Option<Best>,
+    /// The step that was evaluated last.
+    #[serde(default)]
+    pub evaluated: Option<u64>,
     /// Whether the evaluation due at this step was given up for a request to stop.
     #[serde(default)]
     pub evaluation_due: bool,

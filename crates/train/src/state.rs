@@ -25,6 +25,8 @@ pub struct TrainState<M: Module> {
     pub scale: Option<LossScale>,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// The step that was evaluated last.
+    pub evaluated: Option<u64>,
     /// Whether the evaluation after the last step was given up, so that it comes first.
     pub evaluation_due: bool,
 }
@@ -41,6 +43,7 @@ impl<M: Module> TrainState<M> {
             ema: None,
             scale: None,
             best: None,
+            evaluated: None,
             evaluation_due: false,
         }
     }
@@ -114,6 +117,7 @@ impl<M: Module> TrainState<M> {
             schedule: plan.schedule,
             loss_scale: self.scale,
             best: self.best,
+            evaluated: self.evaluated,
             evaluation_due: self.evaluation_due,
             extra: plan.extra.clone(),
         }
@@ -130,8 +134,11 @@ impl<M: Module> TrainState<M> {
         let mut optimizer = self.optimizer;
         optimizer.states = checkpoint::load_state(&policy, &optimizer, path)?;
         let (step, units) = (saved.step, saved.units);
-        let Saved { loss_scale: scale, best, evaluation_due, .. } = saved;
+        let Saved { loss_scale: scale, best, evaluated, evaluation_due, .. } = saved;
         let ema = checkpoint::load_average(&policy, path)?;
-        Ok((Self { policy, optimizer, step, units, ema, scale, best, evaluation_due }, saved))
+        Ok((
+            Self { policy, optimizer, step, units, ema, scale, best, evaluated, evaluation_due },
+            saved,
+        ))
     }
 }

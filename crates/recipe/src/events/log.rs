@@ -56,29 +56,37 @@ impl EventLog {
         }
     }
 
+    /// A log in a file of a test's.
+    #[cfg(test)]
+    pub(crate) fn on(file: File) -> Self {
+        Self { file, path: "events.jsonl".into(), length: 0 }
+    }
+
     /// Opens the log of a run that goes on after `step`; makes it if it is missing.
     ///
     /// A last line torn by a crash and the events of later steps are dropped, so that no step
-    /// stands in the log twice; where the evaluation after `step` is made once more, its events are
-    /// dropped too. The new file takes the old one's place in one move.
+    /// stands in the log twice; so are evaluations after the checkpoint of `step`, which does not
+    /// know of them. The new file takes the old one's place in one move.
     ///
     /// # Errors
     /// The log cannot be read or replaced, or a line before the last is damaged.
-    pub fn resume(
-        path: impl Into<PathBuf>,
-        step: u64,
-        evaluates_again: bool,
-    ) -> Result<Self, EventsError> {
+    pub fn resume(path: impl Into<PathBuf>, step: u64) -> Result<Self, EventsError> {
         let path = path.into();
         if !path.exists() {
             return Self::create(path);
         }
         let bytes = bytes(&path)?;
         let mut lines = lines(&path, &bytes)?;
+        let saved = lines.iter().rposition(
+            |(_, it)| matches!(it.event, Event::Checkpoint { step: of, .. } if of == step),
+        );
+        let mut index = 0;
         lines.retain(|(line, record)| {
-            let again = evaluates_again
-                && matches!(record.event, Event::Eval { step: of, .. } | Event::Sample { step: of, .. } if of == step);
-            !again && step_of(line, record).is_none_or(|of| of <= step)
+            index += 1;
+            let measured = matches!(record.event, Event::Eval { .. } | Event::Sample { .. });
+            // Without a checkpoint all is done again, and at step 0 the base model is measured.
+            let again = measured && saved.map_or(step == 0, |saved| index > saved);
+            step_of(line, record).is_none_or(|of| of < step || (of == step && !again))
         });
         let length = lines.iter().map(|(line, _)| line.len() as u64 + 1).sum();
         replace(&path, lines.iter().map(|(line, _)| *line))
@@ -212,14 +220,14 @@ mod tests {
         let (_folder, path) = log_of_three();
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"time\":5,\"ev").unwrap();
-        let mut log = EventLog::resume(&path, 1, false).unwrap();
+        let mut log = EventLog::resume(&path, 1).unwrap();
         log.append(6.0, &step(2, 1.0)).unwrap();
         assert_eq!(steps(&path), [Some(1), None, Some(2)]);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
-    fn an_evaluation_that_is_made_again_does_not_stand_in_the_log_twice() {
+    fn an_evaluation_after_the_checkpoint_is_made_again_and_does_not_stand_in_the_log_twice() {
         let (_folder, path) = log_of_three();
         let eval = |step| Event::Eval {
             step,
@@ -229,7 +237,7 @@ mod tests {
             tokens: 7,
             exact_match: None,
         };
-        let mut log = EventLog::resume(&path, 3, false).unwrap();
+        let mut log = EventLog::resume(&path, 3).unwrap();
         log.append(5.0, &eval(2)).unwrap();
         log.append(6.0, &eval(3)).unwrap();
         let evals = |path: &Path| -> Vec<Option<u64>> {
@@ -237,10 +245,12 @@ mod tests {
             let evals = records.filter(|it| matches!(it.event, Event::Eval { .. }));
             evals.map(|it| it.event.step()).collect()
         };
-        EventLog::resume(&path, 3, false).unwrap();
+        let mut log = EventLog::resume(&path, 3).unwrap();
         assert_eq!(evals(&path), [Some(2), Some(3)]);
-        EventLog::resume(&path, 3, true).unwrap();
-        assert_eq!(evals(&path), [Some(2)]);
+        log.append(7.0, &Event::Checkpoint { step: 3, path: "3".into() }).unwrap();
+        log.append(8.0, &eval(3)).unwrap();
+        EventLog::resume(&path, 3).unwrap();
+        assert_eq!(evals(&path), [Some(2), Some(3)]);
         assert_eq!(steps(&path)[..3], [Some(1), Some(2), Some(3)]);
     }
 
@@ -253,7 +263,7 @@ mod tests {
             log.append(time, &step(number, 2.0)).unwrap();
         }
         assert_eq!(steps(&path), [Some(1), Some(2), Some(3)]);
-        let mut log = EventLog::resume(&path, 2, false).unwrap();
+        let mut log = EventLog::resume(&path, 2).unwrap();
         log.append(0.0, &step(3, 1.0)).unwrap();
         assert_eq!(steps(&path), [Some(1), Some(2), Some(3)]);
     }
@@ -267,7 +277,7 @@ mod tests {
         ];
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(newer.concat().as_bytes()).unwrap();
-        EventLog::resume(&path, 2, false).unwrap();
+        EventLog::resume(&path, 2).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(newer[0]) && !text.contains(newer[1]), "{text}");
     }
@@ -277,7 +287,7 @@ mod tests {
         let (_folder, path) = log_of_three();
         let text = std::fs::read_to_string(&path).unwrap().replacen("{\"time\":2", "\u{0}", 1);
         std::fs::write(&path, &text).unwrap();
-        let error = EventLog::resume(&path, 1, false).unwrap_err();
+        let error = EventLog::resume(&path, 1).unwrap_err();
         assert!(matches!(error, EventsError::Line { line: 2, .. }), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }

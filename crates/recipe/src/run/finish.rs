@@ -8,6 +8,7 @@ use super::measure::measure;
 use super::observer::Log;
 use super::{Loaded, RunOptions, RunSummary, report};
 use crate::error::RunError;
+use crate::events::Event;
 use crate::plan::Plan;
 
 /// A run that has done its last step.
@@ -35,7 +36,8 @@ impl Finished<'_> {
             Err(RunError::Stopped { .. }) => {
                 // Otherwise the loop has saved one at its end.
                 if self.train_plan.save_every.is_none() {
-                    state.save(self.train_plan, cursor)?;
+                    let path = state.save(self.train_plan, cursor)?;
+                    log.event(&Event::Checkpoint { step: state.step, path })?;
                 }
                 summary.status = self.options.stopped_status();
                 Ok(())

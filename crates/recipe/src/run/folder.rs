@@ -145,12 +145,11 @@ impl RunFolder {
         notes
     }
 
-    /// The log, continued after `step` for a resumed run, without the evaluation after it where
-    /// that is made again.
-    pub(super) fn event_log(&self, step: u64, evaluates: bool) -> Result<EventLog, RunError> {
+    /// The log, continued after `step` for a resumed run.
+    pub(super) fn event_log(&self, step: u64) -> Result<EventLog, RunError> {
         let path = self.dir.join("events.jsonl");
         Ok(if self.resumed && path.exists() {
-            EventLog::resume(path, step, evaluates)?
+            EventLog::resume(path, step)?
         } else {
             EventLog::create(path)?
         })

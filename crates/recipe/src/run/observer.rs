@@ -244,3 +244,77 @@ pub(super) fn trainable(model: &Decoder) -> u64 {
     model.visit(&mut count);
     count.0
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{Read, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const EVERY: Duration = Duration::from_millis(1);
+    /// Linux's flag by which a full pipe refuses instead of waiting.
+    const O_NONBLOCK: i32 = 0o4000;
+
+    /// What the listener hears of a warning, and what comes of it.
+    fn warned(file: File, stop: &Arc<AtomicUsize>) -> (Result<(), RunError>, Vec<String>) {
+        let mut heard = Vec::new();
+        let listener = &mut |event: &Event| match event {
+            Event::Warning { message } => heard.push(message.clone()),
+            other => panic!("{other:?}"),
+        };
+        let patience = Patience { every: EVERY, stop: Arc::clone(stop) };
+        let result = Log::new(EventLog::on(file), listener, Some(patience)).warn("a word");
+        (result, heard)
+    }
+
+    #[test]
+    fn a_log_without_room_says_so_once_and_waits_until_it_is_asked_to_stop() {
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let stop = Arc::new(AtomicUsize::new(0));
+        let asks = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(100 * EVERY);
+            asks.store(15, Ordering::SeqCst);
+        });
+        let (result, heard) = warned(full, &stop);
+        assert_eq!(result.unwrap_err().exit_code(), 6);
+        assert_eq!(heard.len(), 1);
+        assert!(heard[0].contains("No space left") && heard[0].contains("every 1ms"), "{heard:?}");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_log_goes_on_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let open = |write: bool| {
+            let mut options = fs::OpenOptions::new();
+            options.read(true).write(write).custom_flags(O_NONBLOCK).open(&path).unwrap()
+        };
+        let (mut reader, mut writer) = (open(true), open(true));
+        while writer.write(&[b'x'; 64]).is_ok() {}
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(50 * EVERY);
+            let mut all = Vec::new();
+            let mut part = [0; 4096];
+            for _ in 0..100 {
+                while let Ok(n @ 1..) = reader.read(&mut part) {
+                    all.extend_from_slice(&part[..n]);
+                }
+                std::thread::sleep(5 * EVERY);
+            }
+            String::from_utf8(all).unwrap()
+        });
+        let (result, heard) = warned(writer, &Arc::default());
+        result.unwrap();
+        let [waits, goes_on, word] = heard.as_slice() else { panic!("{heard:?}") };
+        assert!(waits.contains("tries again") && goes_on.contains("the run goes on"), "{heard:?}");
+        assert_eq!(word, "a word");
+        let read = thread.join().unwrap();
+        assert_eq!(read.matches("a word").count(), 1, "{read}");
+    }
+}

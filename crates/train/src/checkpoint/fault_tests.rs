@@ -286,6 +286,7 @@ fn a_run_that_pauses_can_be_stopped() {
     assert!(began.elapsed() < Duration::from_secs(60));
 }
 
+#[cfg(unix)]
 #[test]
 fn links_planted_where_a_save_writes_are_neither_followed_nor_filled() {
     let dir = tempfile::tempdir().unwrap();

@@ -23,8 +23,6 @@ pub(super) struct Course<'a, M: Module> {
     broken: Broken,
     /// The step that this part of the run began at.
     began: u64,
-    /// The step that was evaluated last.
-    evaluated: Option<u64>,
     /// The step that was saved last.
     saved: Option<u64>,
 }
@@ -33,7 +31,7 @@ impl<'a, M: Module> Course<'a, M> {
     pub(super) fn new(plan: &'a TrainPlan, observer: &'a mut dyn Observer<M>, began: u64) -> Self {
         let guard = Guard::new(plan.max_nonfinite, plan.watchdog);
         let broken = Broken::default();
-        Self { plan, observer, guard, broken, began, evaluated: None, saved: None }
+        Self { plan, observer, guard, broken, began, saved: None }
     }
 
     /// Does what the part of the run before this one was kept from; whether the run ends here.
@@ -105,11 +103,12 @@ impl<'a, M: Module> Course<'a, M> {
         cursor: Cursor,
     ) -> Result<Ended, TrainError> {
         let evaluates = ended == Ended::Finished && self.plan.eval_every.is_some();
-        if evaluates
-            && self.evaluated != Some(state.step)
-            && self.evaluate(state, cursor)? == Some(Ended::Stopped)
-        {
-            ended = Ended::Stopped;
+        if evaluates && state.evaluated != Some(state.step) {
+            if self.evaluate(state, cursor)? == Some(Ended::Stopped) {
+                ended = Ended::Stopped;
+            }
+            // A checkpoint of this step that is there does not know of it.
+            self.saved = None;
         }
         if ended == Ended::Stopped || self.plan.save_every.is_some() {
             self.save(state, cursor)?;
@@ -132,7 +131,7 @@ impl<'a, M: Module> Course<'a, M> {
             value => value?,
         };
         state.evaluation_due = false;
-        self.evaluated = Some(step);
+        state.evaluated = Some(step);
         let (Some(metric), Some(value)) = (self.plan.metric, value) else { return Ok(None) };
         let progress = metric.take(&mut state.best, step, value);
         if progress.is_best && metric.keep_best {

@@ -203,6 +203,30 @@ fn a_run_that_had_stopped_early_does_not_train_on_when_it_is_resumed() {
 }
 
 #[test]
+fn a_run_that_was_cut_off_after_its_last_step_does_not_evaluate_that_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let metric = Metric { greater_is_better: false, keep_best: false, early_stopping: None };
+    // The last evaluation is due by its step, or by the end alone.
+    for (eval_every, values) in [(2, vec![1.0, 2.0, 3.0]), (4, vec![1.0, 2.0])] {
+        let plan = TrainPlan {
+            metric: Some(metric),
+            eval_every: Some(eval_every),
+            save_every: Some(2),
+            ..plan(&dir.path().join(eval_every.to_string()), 6)
+        };
+        let mut recorder = Recorder { values, ..Recorder::default() };
+        let first = run(state(0.0), &[], &plan, &mut recorder).unwrap();
+        let (resumed, saved) = state(0.0).restore(&plan.checkpoint_dir(6)).unwrap();
+        assert_eq!(saved.best, first.state.best);
+        let mut recorder = Recorder { values: vec![9.0], ..Recorder::default() };
+        let second = run(resumed, &[], &plan, &mut recorder).unwrap();
+        assert!(recorder.evaluated.is_empty() && recorder.checkpoints.is_empty());
+        assert_eq!(second.state.best, first.state.best);
+        assert_eq!(checkpoint::verify(&plan.checkpoint_dir(6)).unwrap(), saved);
+    }
+}
+
+#[test]
 fn a_checkpoint_asked_for_is_saved_after_the_step_and_the_run_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan(dir.path(), 6);
