@@ -1,4 +1,5 @@
-//! House rules and errands of the workspace: `cargo xtask ci`, `tidy`, `real`, `interop`, `fixtures`.
+//! House rules and errands of the workspace: `cargo xtask ci`, `tidy`, `real`, `kill`, `interop`,
+//! `fixtures`.
 //!
 //! Plain `std` wherever it serves; JSON is read because `cargo metadata` writes it. Start reading
 //! at [`ci`] for the order of the checks and at [`tidy`] for the rules themselves.
@@ -9,6 +10,7 @@ mod deny;
 mod environment;
 mod features;
 mod interop;
+mod kill;
 mod options;
 mod provenance;
 mod real;
@@ -30,6 +32,8 @@ usage: cargo xtask <task>
   deny                                   licences, bans, sources and advisories of the dependencies
   fixtures --check                       every binary fixture has the digest its provenance states
   real [--shared DIR]                    tests on real models and data
+  kill [--times N]                       runs killed at N random instants, 200 if not given, must
+                                         give what runs that are left alone give
   interop [--venv DIR] [--shared DIR] [--only SCRIPT]
                                          the Python peers read what we write, and the reverse;
                                          `--venv` may be given several times";
@@ -63,6 +67,10 @@ fn main() -> Result<()> {
         "real" => {
             options.expect_only(&["shared"])?;
             real::run(&workspace, &options)
+        }
+        "kill" => {
+            options.expect_only(&["times"])?;
+            kill::run(&workspace, &options)
         }
         "interop" => {
             options.expect_only(&["venv", "shared", "only"])?;

@@ -44,12 +44,19 @@ pub struct SftSource {
     loader: Loader,
     padding: Padding,
     device: Device,
+    /// What each sample is called; empty if they are called by their places.
+    names: Vec<u64>,
 }
 
 impl SftSource {
     /// Steps from `loader`, padded as `padding` says, on the plain (not autodiff) `device`.
     pub fn new(loader: Loader, padding: Padding, device: Device) -> Self {
-        Self { loader, padding, device }
+        Self { loader, padding, device, names: Vec::new() }
+    }
+
+    /// Calls the samples by these numbers, such as those of their rows, where steps are told of.
+    pub fn with_names(self, names: Vec<u64>) -> Self {
+        Self { names, ..self }
     }
 
     /// The batch of `rows` in epoch `epoch`; what is random in it depends on the seed, the epoch
@@ -88,6 +95,11 @@ impl<M: Module> StepSource<M, TokenBatch> for SftSource {
             TokenBatch { noise, ..half }
         };
         Some([half(first), half(second)])
+    }
+
+    fn sample_ids(&self, batch: &TokenBatch) -> Vec<Vec<u64>> {
+        let name = |&place: &usize| self.names.get(place).copied().unwrap_or(place as u64);
+        batch.sample_ids.iter().map(|row| row.iter().map(name).collect()).collect()
     }
 
     fn cursor(&self) -> Cursor {

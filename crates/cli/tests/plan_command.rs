@@ -102,6 +102,15 @@ fn all_ways_of_computing_a_step_agree_on_the_users_own_rows() {
 }
 
 #[test]
+fn nothing_is_written() {
+    let world = World::new();
+    let before = world.files(".");
+    plan(&world, &[], 0);
+    world.run(&["doctor", "--invariance", "-c", "recipe.toml", "--device", "cpu"]).ended(0, &[]);
+    assert_eq!(world.files("."), before);
+}
+
+#[test]
 fn a_comparison_needs_a_recipe_that_can_be_read() {
     let world = World::new();
     world.run(&["doctor", "--invariance"]).ended(2, &["--config <RECIPE>"]);

@@ -2,14 +2,14 @@
 
 #![cfg(unix)]
 
+#[path = "support/background.rs"]
+mod background;
 mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
+use background::{Background, events, steps};
 use serde_json::Value;
 use support::{Done, World, chat, rows, write_model};
 
@@ -24,17 +24,6 @@ fn adapter(world: &World, run: &str) -> Vec<u8> {
     fs::read(world.path(run).join(ADAPTER)).unwrap()
 }
 
-/// The events of a run that have been written so far.
-fn events(world: &World, run: &str) -> Vec<Value> {
-    let text = fs::read_to_string(world.path(run).join("events.jsonl")).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
-fn steps(events: &[Value]) -> Vec<u64> {
-    let steps = events.iter().filter(|event| event["event"] == "step");
-    steps.map(|event| event["step"].as_u64().unwrap()).collect()
-}
-
 fn checkpoints(world: &World, run: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(world.path(run).join("checkpoints")).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -42,54 +31,11 @@ fn checkpoints(world: &World, run: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// A run that goes on in the background; it is killed when the test ends.
-struct Background(Child);
-
-impl Background {
-    /// Starts `train` and waits until it has done `awaited` steps.
-    fn start(world: &World, more: &[&str], awaited: u64) -> Self {
-        let arguments = ["train", "recipe.toml", "--device", "cpu", "--plain"];
-        let mut command = world.command(&with(&arguments, more));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut run = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while steps(&events(world, "run")).last().is_none_or(|step| *step < awaited) {
-            assert!(run.0.try_wait().unwrap().is_none(), "the run has ended too soon");
-            assert!(Instant::now() < deadline, "the run does not get to step {awaited}");
-            sleep(Duration::from_millis(2));
-        }
-        run
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    /// Stops the process and waits until all of its threads stand still.
-    fn hold(&self) {
-        self.signal("-STOP");
-        let id = self.0.id().to_string();
-        let stands = || {
-            let state = Command::new("ps").args(["-o", "state=", "-p", &id]).output().unwrap();
-            state.stdout.first() == Some(&b'T')
-        };
-        while !stands() {
-            sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn code(mut self) -> Option<i32> {
-        self.0.wait().unwrap().code()
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        // It has mostly ended already; then there is nothing to kill.
-        let _ended = self.0.kill();
-        let _code = self.0.wait();
-    }
+/// A run in the background that has done `awaited` steps.
+fn begun(world: &World, more: &[&str], awaited: u64) -> Background {
+    let mut run = Background::spawn(world, more);
+    run.wait_for(world, |events| steps(events).last().is_some_and(|step| *step >= awaited));
+    run
 }
 
 #[test]
@@ -128,10 +74,10 @@ fn the_model_folder_is_no_place_for_a_run() {
 fn a_run_in_progress_is_locked_and_a_terminated_one_can_be_finished() {
     let world = World::new();
     let steps_300 = ["--set", "train.max_steps=300"];
-    let first = Background::start(&world, &steps_300, 3);
+    let first = begun(&world, &steps_300, 3);
     // Held still, so that it cannot end before the others have met its lock.
     first.hold();
-    let id = first.0.id().to_string();
+    let id = first.id();
     let before = world.files("run");
     for how in ["--resume", "--overwrite"] {
         let wanted = ["`run` is locked by process", &id, "use another run folder"];
@@ -158,7 +104,7 @@ fn a_run_in_progress_is_locked_and_a_terminated_one_can_be_finished() {
 #[test]
 fn an_interrupted_run_saves_a_checkpoint_and_ends_with_130() {
     let world = World::new();
-    let run = Background::start(&world, &["--set", "train.max_steps=100000"], 3);
+    let run = begun(&world, &["--set", "train.max_steps=100000"], 3);
     run.signal("-INT");
     assert_eq!(run.code(), Some(130));
     let left = events(&world, "run");
@@ -175,7 +121,7 @@ fn a_run_that_was_killed_gives_the_same_bytes_once_resumed() {
     let mut resume = Vec::new();
     for awaited in [5, 37, 101] {
         // Before the first checkpoint, then after some: what is lost is done again.
-        let killed = Background::start(&world, &with(&run, &resume), awaited);
+        let killed = begun(&world, &with(&run, &resume), awaited);
         killed.signal("-KILL");
         assert_eq!(killed.code(), None);
         resume = vec!["--resume"];

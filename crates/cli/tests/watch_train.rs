@@ -37,15 +37,20 @@ enum Ask<'a> {
 
 /// Trains on a terminal of its own and asks once the second step is done.
 fn on_terminal(world: &World, more: &[&str], ask: Ask<'_>, term: &str) -> Shown {
+    on_columns(100, world, &[&["--tui"], more].concat(), ask, term)
+}
+
+/// Trains on a terminal of so many columns.
+fn on_columns(columns: u16, world: &World, more: &[&str], ask: Ask<'_>, term: &str) -> Shown {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize { ws_row: 30, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&master, size).unwrap();
     let slave = File::options().read(true).write(true).open(name).unwrap();
     let before = tcgetattr(&slave).unwrap().local_modes;
-    let mut command = world.command(&["train", "recipe.toml", "--device", "cpu", "--tui"]);
+    let mut command = world.command(&["train", "recipe.toml", "--device", "cpu"]);
     command.args(more).env("TERM", term).env_remove("NO_COLOR").stdout(Stdio::null());
     command.stdin(slave.try_clone().unwrap()).stderr(slave.try_clone().unwrap());
     let mut child = command.spawn().unwrap();
@@ -215,4 +220,17 @@ fn a_list_that_nobody_reads_ends_without_a_panic() {
     let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(141));
+}
+
+#[test]
+fn a_terminal_of_twenty_columns_or_of_one_breaks_neither_bar_nor_dashboard() {
+    for columns in [20, 1] {
+        for mode in [&["--tui"][..], &[]] {
+            let world = World::new();
+            let shown = on_columns(columns, &world, mode, Ask::Nothing, "xterm-256color");
+            assert_eq!(shown.status.code(), Some(0), "{columns} {mode:?}: {}", shown.screen);
+            assert!(!shown.screen.contains("panicked"), "{}", shown.screen);
+            assert_eq!(shown.modes[0], shown.modes[1]);
+        }
+    }
 }

@@ -69,6 +69,23 @@ pub fn exact_match(
     questions: &[Question],
     how: &Generation,
 ) -> Result<ExactMatch, TokenizerError> {
+    let all = exact_match_while(model, tokenizer, questions, how, &|| true)?;
+    Ok(all.unwrap_or_default())
+}
+
+/// As [`exact_match()`], as long as `go_on` says so; it is asked before every token.
+///
+/// `Ok(None)` once it says no.
+///
+/// # Errors
+/// A token that the tokenizer cannot write.
+pub fn exact_match_while(
+    model: &Decoder,
+    tokenizer: &Tokenizer,
+    questions: &[Question],
+    how: &Generation,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Option<ExactMatch>, TokenizerError> {
     // Prompts of like length share a batch, so that little is padding.
     let mut order: Vec<usize> = (0..questions.len()).collect();
     order.sort_by_key(|&index| questions[index].prompt.len());
@@ -76,12 +93,15 @@ pub fn exact_match(
     for chunk in order.chunks(ROWS) {
         let prompts: Vec<&[u32]> =
             chunk.iter().map(|&index| questions[index].prompt.as_slice()).collect();
-        let given = model.generate(&prompts, how, |_| true);
+        let given = model.generate(&prompts, how, |_| go_on());
+        if !go_on() {
+            return Ok(None);
+        }
         for (&index, given) in chunk.iter().zip(given) {
             answers[index] = Some(answer(&questions[index], given, tokenizer)?);
         }
     }
-    Ok(ExactMatch { answers: answers.into_iter().flatten().collect() })
+    Ok(Some(ExactMatch { answers: answers.into_iter().flatten().collect() }))
 }
 
 fn answer(

@@ -6,5 +6,5 @@
 pub mod exact_match;
 pub mod loss;
 
-pub use exact_match::{Answer, ExactMatch, Question, exact_match};
-pub use loss::{Loss, loss};
+pub use exact_match::{Answer, ExactMatch, Question, exact_match, exact_match_while};
+pub use loss::{Interrupted, Loss, loss, loss_while};

@@ -16,6 +16,10 @@ pub struct Loss {
     pub tokens: u64,
 }
 
+/// A measurement was given up because it was asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
 /// The mean negative log-likelihood of `samples`' target tokens under `model`, `rows` at a time.
 ///
 /// `model` should be off the autodiff device, so that no graph is built. Sums are kept in f64.
@@ -27,11 +31,29 @@ pub fn loss<M: CausalLm>(
     padding: Padding,
     device: &Device,
 ) -> Option<Loss> {
+    loss_while(model, samples, rows, padding, device, &|| true).unwrap_or_default()
+}
+
+/// As [`loss()`], as long as `go_on` says so; it is asked before every batch.
+///
+/// # Errors
+/// [`Interrupted`] once it says no.
+pub fn loss_while<M: CausalLm>(
+    model: &M,
+    samples: &[Sample],
+    rows: usize,
+    padding: Padding,
+    device: &Device,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Option<Loss>, Interrupted> {
     // Rows of like length share a batch, so that little is padding; the sum does not depend on it.
     let mut order: Vec<Vec<usize>> = (0..samples.len()).map(|index| vec![index]).collect();
     order.sort_by_key(|row| samples[row[0]].tokens.len());
     let (mut nll, mut tokens) = (0.0, 0);
     for chunk in order.chunks(rows.max(1)) {
+        if !go_on() {
+            return Err(Interrupted);
+        }
         let batch = collate(samples, chunk, padding, device);
         if batch.n_targets == 0 {
             continue;
@@ -42,8 +64,8 @@ pub fn loss<M: CausalLm>(
         tokens += batch.n_targets as u64;
     }
     if tokens == 0 {
-        return None;
+        return Ok(None);
     }
     let loss = nll / tokens as f64;
-    Some(Loss { loss, perplexity: loss.exp(), tokens })
+    Ok(Some(Loss { loss, perplexity: loss.exp(), tokens }))
 }

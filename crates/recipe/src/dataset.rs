@@ -34,6 +34,8 @@ pub struct Rows {
 pub struct Dataset {
     /// Samples to train on.
     pub train: Vec<Sample>,
+    /// The row of the training file that each of them is from, from 1.
+    pub train_rows: Vec<u64>,
     /// Samples to validate on.
     pub validation: Vec<Sample>,
     /// Validation rows as questions, for greedy answers.
@@ -93,8 +95,23 @@ impl Rows {
         renderer: &Renderer,
         questions: usize,
     ) -> Result<Dataset, RunError> {
+        self.render_while(section, renderer, questions, &|| Ok(()))
+    }
+
+    /// As [`Rows::render`], until `go_on` fails; it is asked before every row.
+    ///
+    /// # Errors
+    /// As [`Rows::render`], and that of `go_on`.
+    pub(crate) fn render_while(
+        self,
+        section: &DataSection,
+        renderer: &Renderer,
+        questions: usize,
+        go_on: &dyn Fn() -> Result<(), RunError>,
+    ) -> Result<Dataset, RunError> {
         let mut rejects = self.rejects;
-        let train = render(section, &section.train, renderer, &self.train, &mut rejects)?;
+        let rendered = Rendering { section, renderer, go_on };
+        let train = rendered.rows(&section.train, &self.train, &mut rejects)?;
         if train.lengths.share() > section.max_truncated {
             return Err(RunError::TooManyLongRows {
                 path: section.train.clone(),
@@ -106,7 +123,7 @@ impl Rows {
         let mut validation = Vec::new();
         if !self.validation.is_empty() {
             let path = section.validation.as_ref().unwrap_or(&section.train);
-            let report = render(section, path, renderer, &self.validation, &mut rejects)?;
+            let report = rendered.rows(path, &self.validation, &mut rejects)?;
             validation = report.samples.into_iter().map(|it| it.sample).collect();
         }
         let questions = self
@@ -119,6 +136,7 @@ impl Rows {
             target_tokens: train.target_tokens as u64,
             total_tokens: train.total_tokens as u64,
             lengths: train.lengths,
+            train_rows: train.samples.iter().map(|it| it.row as u64).collect(),
             train: train.samples.into_iter().map(|it| it.sample).collect(),
             validation,
             questions,
@@ -175,17 +193,27 @@ fn read(
     Ok(report)
 }
 
-fn render(
-    section: &DataSection,
-    path: &Path,
-    renderer: &Renderer,
-    rows: &[Located],
-    rejects: &mut Vec<(PathBuf, Reject)>,
-) -> Result<RenderReport, RunError> {
-    let mut report = renderer.render_all(rows)?;
-    let all = rows.len();
-    keep(section, path, all, std::mem::take(&mut report.rejects), rejects)?;
-    Ok(report)
+/// How rows become samples.
+struct Rendering<'a> {
+    section: &'a DataSection,
+    renderer: &'a Renderer,
+    go_on: &'a dyn Fn() -> Result<(), RunError>,
+}
+
+impl Rendering<'_> {
+    fn rows(
+        &self,
+        path: &Path,
+        rows: &[Located],
+        rejects: &mut Vec<(PathBuf, Reject)>,
+    ) -> Result<RenderReport, RunError> {
+        let report = self.renderer.render_all_while(rows, &|| (self.go_on)().is_ok())?;
+        (self.go_on)()?;
+        let Some(mut report) = report else { return Err(RunError::Stopped { signal: 0 }) };
+        let found = std::mem::take(&mut report.rejects);
+        keep(self.section, path, rows.len(), found, rejects)?;
+        Ok(report)
+    }
 }
 
 /// Fails on bad rows, or keeps them for the report.

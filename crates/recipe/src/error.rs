@@ -118,6 +118,12 @@ pub enum RunError {
     /// The adapter does not fit.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// The run was asked to stop before it had anything to save.
+    #[error("stopped before the first step; nothing is lost, start again with `--resume`")]
+    Stopped {
+        /// The signal's number.
+        signal: usize,
+    },
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -159,6 +165,8 @@ impl RunError {
             | Self::DataChanged { .. }
             | Self::Row(_) => 3,
             Self::NonFiniteBase { .. } => 7,
+            Self::Stopped { signal: crate::run::TERMINATE } => 75,
+            Self::Stopped { .. } => 130,
             Self::Train(error) => error.exit_code(),
             Self::Checkpoint(error) => error.exit_code(),
             Self::Lock(error) => error.exit_code(),

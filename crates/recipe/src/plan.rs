@@ -108,6 +108,7 @@ impl Plan {
             metric: self.metric(),
             ema_decay: train.ema_decay,
             scale_losses: train.precision == recipe::Precision::F16,
+            saving: self.saving(),
             run_dir: self.run_dir.clone(),
             extra: serde_json::json!({ "recipe": settings(&self.recipe), "data": data_hash }),
         }
@@ -178,7 +179,7 @@ fn settings(recipe: &Recipe) -> Value {
             map.remove(free);
         }
     }
-    for free in ["eval_steps", "save_steps", "save_total_limit"] {
+    for free in ["eval_steps", "save_steps", "save_total_limit", "on_save_error"] {
         if let Some(map) = settings["train"].as_object_mut() {
             map.remove(free);
         }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
 pub use data::{Batching, DataSection, OnBadRow, Packing, RowFormat, TooLong};
-pub use engine::{BestMetric, OnSpike, Precision, Recompute, RecomputeBlocks};
+pub use engine::{BestMetric, OnSaveError, OnSpike, Precision, Recompute, RecomputeBlocks};
 pub use method::{FullMethod, LoraInit, LoraMethod, Method, TargetModules};
 pub use optimizer::{
     AdafactorOptimizer, AdamW8bitOptimizer, AdamWOptimizer, AdjustLr, GroupSection, LionOptimizer,

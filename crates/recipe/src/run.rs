@@ -1,14 +1,16 @@
 //! A run from its plan to its report.
 
 pub(crate) mod folder;
+mod finish;
 mod host;
+mod measure;
 mod observer;
 pub mod report;
 pub(crate) mod trackers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -19,7 +21,7 @@ use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
 use rekindle_track::Credentials;
-use rekindle_train::{Ended, StepSource, TrainError, TrainPlan, TrainState, fit};
+use rekindle_train::{Ended, OnSaveError, StepSource, TrainError, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Dataset, Rows};
@@ -29,10 +31,12 @@ use crate::model::{OpenModel, TextSide};
 use crate::plan::Plan;
 use crate::recipe::{Batching, Packing, Recipe};
 
+use finish::Finished;
 pub use folder::Resume;
 use folder::RunFolder;
 pub use host::Host;
-use observer::{Log, RunObserver};
+use measure::base;
+use observer::{Log, Patience, RunObserver};
 
 /// Rows of one forward pass while evaluating.
 pub const EVAL_ROWS: usize = 8;
@@ -46,6 +50,8 @@ pub struct RunOptions {
     pub overwrite: bool,
     /// Becomes a signal's number when the run is to save and stop.
     pub stop: Arc<AtomicUsize>,
+    /// Becomes true when the run is to save a checkpoint and go on.
+    pub save: Arc<AtomicBool>,
     /// Step after which the run saves and stops, to be resumed later.
     pub stop_after: Option<u64>,
     /// Whether to train on a base model with weights that are not finite.
@@ -56,6 +62,24 @@ pub struct RunOptions {
     pub full_hash: bool,
     /// How `[report.mlflow]` logs in; it comes into no file and no message.
     pub credentials: Credentials,
+}
+
+impl RunOptions {
+    /// Fails once the run is to stop.
+    fn go_on(&self) -> Result<(), RunError> {
+        match self.stop.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            signal => Err(RunError::Stopped { signal }),
+        }
+    }
+
+    /// How a run ends that was stopped.
+    fn stopped_status(&self) -> Status {
+        match self.stop.load(Ordering::SeqCst) {
+            TERMINATE => Status::Preempted,
+            _ => Status::Cancelled,
+        }
+    }
 }
 
 /// A measurement of a model on the validation rows.
@@ -92,6 +116,9 @@ pub struct RunSummary {
     pub report: PathBuf,
 }
 
+/// SIGTERM's number.
+pub(crate) const TERMINATE: usize = 15;
+
 /// Everything a run needs, loaded.
 struct Loaded {
     text: TextSide,
@@ -122,6 +149,7 @@ pub fn run(
     let recipe = &plan.recipe;
     // Data come first: a mistake there must not cost the loading of a model.
     let rows = Rows::read(&recipe.data, recipe.seed)?;
+    options.go_on()?;
     let data_hash = rows.hash.clone();
     let model = OpenModel::open(&recipe.model, recipe.init)?;
     plan.check_model(&model.arch, length_multiple(device))?;
@@ -133,21 +161,19 @@ pub fn run(
     loaded.notes.extend(dataset::notes(plan, &loaded.dataset, &loader));
     let total_steps = plan.total_steps(loader.steps_per_epoch());
     plan.check_steps(total_steps)?;
-    let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone());
+    let mut source = SftSource::new(loader, loaded.padding, loaded.device.clone())
+        .with_names(loaded.dataset.train_rows.clone());
     let state = start(plan, &loaded, &folder, &mut source)?;
-    let mut log = begin(plan, recipe_text, &folder, &loaded, state.step, listener)?;
-    log.track(plan, &options.credentials, state.step);
-    announce(&mut log, plan, &loaded, device, total_steps)?;
-    let environment = options.host.with_model(&recipe.model, options.full_hash)?;
-    log.surroundings(environment, &loaded.dataset, &data_hash)?;
-    for warning in folder.warnings() {
-        log.warn(warning)?;
+    options.go_on()?;
+    let begun = Begun { plan, folder: &folder, loaded: &loaded, options, device };
+    let mut log = begun.log(recipe_text, &data_hash, &state, total_steps, listener)?;
+    // Without it, the loop is asked to stop before its first step, and saves what there is.
+    let base = base(&folder, &loaded, options)?;
+    if let (0, Some(base)) = (state.step, &base) {
+        log.measured(0, base)?;
     }
-    let base = base(&folder, &loaded)?;
-    if state.step == 0 {
-        log.measured(0, &base)?;
-    }
-    let train_plan = plan.train_plan(total_steps, &data_hash);
+    let mut train_plan = plan.train_plan(total_steps, &data_hash);
+    train_plan.extra[folder::DEVICE] = format!("{device:?}").into();
     let steps = [state.step, total_steps];
     let mut observer = RunObserver::new(&mut log, &loaded, options, plan.best_metric(), steps);
     let objective = Sft { smoothing: plan.smoothing() };
@@ -156,14 +182,13 @@ pub fn run(
     if let Some(failure) = observer.failure.take() {
         return Err(failure);
     }
-    let mut summary = RunSummary::new(plan, base, outcome.state.step);
+    let mut summary = RunSummary::new(plan, base.unwrap_or_default(), outcome.state.step);
     if outcome.ended == Ended::Stopped {
-        summary.status = match options.stop.load(Ordering::SeqCst) {
-            TERMINATE => Status::Preempted,
-            _ => Status::Cancelled,
-        };
+        summary.status = options.stopped_status();
     } else {
-        conclude(plan, outcome.state, &train_plan, &loaded, &mut summary, &mut log)?;
+        let finished = Finished { plan, train_plan: &train_plan, loaded: &loaded, options };
+        let cursor = StepSource::<Decoder, _>::cursor(&source);
+        finished.conclude(outcome.state, cursor, &mut summary, &mut log)?;
     }
     summary.seconds = started.elapsed().as_secs_f64();
     let (status, steps, seconds) = (summary.status, summary.steps, summary.seconds);
@@ -198,6 +223,51 @@ fn check_same(plan: &Plan, folder: &RunFolder, data_hash: &str) -> Result<(), Ru
     }
 }
 
+/// A run that is able to start.
+struct Begun<'a> {
+    plan: &'a Plan,
+    folder: &'a RunFolder,
+    loaded: &'a Loaded,
+    options: &'a RunOptions,
+    device: &'a Device,
+}
+
+impl Begun<'_> {
+    /// Writes what the run was told and opens its log.
+    ///
+    /// Nothing is written or removed before this: a run that cannot start leaves its folder alone.
+    fn log<'l>(
+        &self,
+        recipe_text: &str,
+        data_hash: &str,
+        state: &TrainState<Decoder>,
+        total_steps: u64,
+        listener: &'l mut dyn FnMut(&Event),
+    ) -> Result<Log<'l>, RunError> {
+        let Self { plan, folder, loaded, options, device } = *self;
+        folder.make_room()?;
+        folder.write_plan(plan, recipe_text)?;
+        folder.write_rejects(&loaded.dataset.rejects)?;
+        let file = folder.event_log(state.step)?;
+        let mut log = Log::new(file, listener, log_patience(plan, options));
+        log.track(plan, &options.credentials, state.step);
+        announce(&mut log, plan, loaded, device, total_steps)?;
+        let environment = options.host.with_model(&plan.recipe.model, options.full_hash)?;
+        log.surroundings(environment, &loaded.dataset, data_hash)?;
+        for warning in folder.warnings().iter().chain(&folder.changes(device)) {
+            log.warn(warning)?;
+        }
+        Ok(log)
+    }
+}
+
+/// Whether and until when the log waits for its disk.
+fn log_patience(plan: &Plan, options: &RunOptions) -> Option<Patience> {
+    let saving = plan.saving();
+    let pauses = saving.on_error == OnSaveError::Pause;
+    pauses.then(|| Patience { every: saving.retry_every, stop: Arc::clone(&options.stop) })
+}
+
 /// The state to train from: fresh, or the checkpoint's, with `source` at its place in the data.
 fn start(
     plan: &Plan,
@@ -214,66 +284,6 @@ fn start(
     Ok(state)
 }
 
-/// The first that is written or removed: a run that cannot start leaves its folder alone.
-fn begin<'l>(
-    plan: &Plan,
-    recipe_text: &str,
-    folder: &RunFolder,
-    loaded: &Loaded,
-    step: u64,
-    listener: &'l mut dyn FnMut(&Event),
-) -> Result<Log<'l>, RunError> {
-    folder.make_room()?;
-    folder.write_plan(plan, recipe_text)?;
-    folder.write_rejects(&loaded.dataset.rejects)?;
-    Ok(Log::new(folder.event_log(step)?, listener))
-}
-
-/// How the base model does: as an earlier part of the run found, or measured now.
-fn base(folder: &RunFolder, loaded: &Loaded) -> Result<Measured, RunError> {
-    if let Some(base) = folder.read_base()? {
-        return Ok(base);
-    }
-    let base = measure(&loaded.policy.valid(), loaded)?;
-    folder.write_base(&base)?;
-    Ok(base)
-}
-
-/// Measures and exports what the run has made.
-fn conclude(
-    plan: &Plan,
-    state: TrainState<Decoder>,
-    train_plan: &TrainPlan,
-    loaded: &Loaded,
-    summary: &mut RunSummary,
-    log: &mut Log<'_>,
-) -> Result<(), RunError> {
-    let tuned = chosen(state, train_plan, log)?.valid();
-    summary.tuned = measure(&tuned, loaded)?;
-    log.measured(summary.steps, &summary.tuned)?;
-    report::export(plan, &tuned, &loaded.text, summary, log)
-}
-
-/// The model that is measured and exported: the best checkpoint's, where that is kept, or the last
-/// one's; with averaged weights where they are averaged.
-fn chosen(
-    state: TrainState<Decoder>,
-    plan: &TrainPlan,
-    log: &mut Log<'_>,
-) -> Result<Decoder, RunError> {
-    let best = state.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
-    let Some(best) = best.filter(|best| best.step != state.step) else {
-        return Ok(state.averaged());
-    };
-    let path = plan.checkpoint_dir(best.step);
-    let (state, _) = state.restore(&path).map_err(TrainError::from)?;
-    log.warn(&format!("the model is that of step {}, the best evaluation", best.step))?;
-    Ok(state.averaged())
-}
-
-/// SIGTERM's number.
-const TERMINATE: usize = 15;
-
 /// Renders the rows, reads the weights and puts the method on them.
 fn load(
     plan: &Plan,
@@ -284,7 +294,7 @@ fn load(
 ) -> Result<Loaded, RunError> {
     let recipe = &plan.recipe;
     let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
-    let dataset = samples(plan, &text, rows)?;
+    let dataset = samples_while(plan, &text, rows, &|| options.go_on())?;
     let tracked = device.clone().autodiff();
     let (decoder, non_finite) = model.watched_decoder(plan, &tracked)?;
     let mut notes = model.notes();
@@ -306,9 +316,18 @@ fn load(
 /// # Errors
 /// As [`Rows::render`].
 pub fn samples(plan: &Plan, text: &TextSide, rows: Rows) -> Result<Dataset, RunError> {
+    samples_while(plan, text, rows, &|| Ok(()))
+}
+
+fn samples_while(
+    plan: &Plan,
+    text: &TextSide,
+    rows: Rows,
+    go_on: &dyn Fn() -> Result<(), RunError>,
+) -> Result<Dataset, RunError> {
     let recipe = &plan.recipe;
     let renderer = text.renderer(recipe.data.max_tokens, dataset::too_long(recipe.data.too_long));
-    rows.render(&recipe.data, &renderer, recipe.eval.generate)
+    rows.render_while(&recipe.data, &renderer, recipe.eval.generate, go_on)
 }
 
 /// The steps that `plan` trains on, in order: its rows of `dataset`, shuffled by its seed, packed
@@ -361,16 +380,4 @@ fn announce(
         log.warn("no model will be written; set `export.merged = true` to keep the result")?;
     }
     Ok(())
-}
-
-fn measure(model: &Decoder, loaded: &Loaded) -> Result<Measured, RunError> {
-    let Loaded { text, dataset, generation, padding, device, .. } = loaded;
-    let loss = rekindle_eval::loss(model, &dataset.validation, EVAL_ROWS, *padding, device);
-    let answers = match dataset.questions.as_slice() {
-        [] => None,
-        questions => {
-            Some(rekindle_eval::exact_match(model, &text.tokenizer, questions, generation)?)
-        }
-    };
-    Ok(Measured { loss, answers })
 }

@@ -3,16 +3,18 @@
 //! `step-000100/` holds `trainable.safetensors` (trainable parameters by module path),
 //! `optimizer.safetensors` (the method's tensors such as `path.m`, and `path.steps`),
 //! `average.safetensors` (a moving average of the parameters, if there is one), `state.json`
-//! ([`Saved`]) and `manifest.json` (size and blake3 hash of the others). A checkpoint is written into a
-//! hidden folder beside its place, synced, then renamed, and the parent folder synced.
+//! ([`Saved`]) and `manifest.json` (size and blake3 hash of the others). A checkpoint is written
+//! into a hidden folder beside its place, synced, then renamed, and the parent folder synced. All
+//! of this goes through a [`Disk`].
 
 mod average;
 mod disk;
 mod manifest;
 mod optimizer_state;
+mod place;
 mod tensors;
 
-use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -21,7 +23,10 @@ use serde::{Deserialize, Serialize};
 use crate::params::read_trainable;
 use crate::{Best, CheckpointError, Cursor, LossScale, Schedule, TrainState};
 
-use disk::{io_error, write_new};
+use disk::write_new;
+use place::Temporary;
+
+pub use disk::{Disk, DiskFile, RealDisk};
 
 pub(crate) use average::load_average;
 pub(crate) use optimizer_state::load_state;
@@ -35,6 +40,8 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const AVERAGE: &str = "average.safetensors";
 const STATE: &str = "state.json";
 const FILES: [&str; 4] = [TRAINABLE, OPTIMIZER, AVERAGE, STATE];
+/// Longest `state.json` read, in bytes; with the recipe in it, ours has some thousands.
+const MAX_STATE_BYTES: u64 = 16 << 20;
 
 /// What a checkpoint says beside its tensors: the content of `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +69,12 @@ pub struct Saved {
     /// The best evaluation so far.
     #[serde(default)]
     pub best: Option<Best>,
+    /// The step that was evaluated last.
+    #[serde(default)]
+    pub evaluated: Option<u64>,
+    /// Whether the evaluation due at this step was given up for a request to stop.
+    #[serde(default)]
+    pub evaluation_due: bool,
     /// The plan's `extra`, word for word.
     pub extra: serde_json::Value,
 }
@@ -101,26 +114,30 @@ pub fn latest(dir: &Path) -> Result<Option<Found>, CheckpointError> {
 /// Checks every file of the checkpoint at `path` against its manifest.
 pub fn verify(path: &Path) -> Result<Saved, CheckpointError> {
     let damaged = |problems| CheckpointError::Damaged { path: path.to_path_buf(), problems };
+    let text = manifest::bounded(&path.join(STATE), MAX_STATE_BYTES);
+    // The layout is read first: by the rules of this one, another only looks damaged.
+    if let Ok(text) = &text
+        && let Ok(Head { layout, version }) = serde_json::from_slice(text)
+        && layout != LAYOUT
+    {
+        let path = path.to_path_buf();
+        return Err(CheckpointError::Layout { path, found: layout, version, wanted: LAYOUT });
+    }
     let problems = manifest::problems(path);
     if !problems.is_empty() {
         return Err(damaged(problems));
     }
-    let file = path.join(STATE);
-    let text = fs::read(&file).map_err(|cause| io_error("read", &file, cause))?;
-    // The layout is read first, so that an unknown one is not reported as a strange key.
-    let head: Layout = serde_json::from_slice(&text)
-        .map_err(|error| damaged(vec![format!("`{STATE}` has no layout: {error}")]))?;
-    if head.layout != LAYOUT {
-        let path = path.to_path_buf();
-        return Err(CheckpointError::Layout { path, found: head.layout, wanted: LAYOUT });
-    }
+    let text = text.map_err(|problem| damaged(vec![format!("`{STATE}` {problem}")]))?;
     serde_json::from_slice(&text)
         .map_err(|error| damaged(vec![format!("`{STATE}` cannot be parsed: {error}")]))
 }
 
+/// What every layout says of itself.
 #[derive(Deserialize)]
-struct Layout {
+struct Head {
     layout: u32,
+    #[serde(default)]
+    version: String,
 }
 
 /// Loads the trainable parameters of the checkpoint at `path` into `policy`, after verifying it.
@@ -133,27 +150,28 @@ pub fn load_into<M: Module>(policy: M, path: &Path) -> Result<M, CheckpointError
 
 /// Writes a checkpoint below `dir` and makes it durable; returns its folder.
 pub(crate) fn write<M: Module>(
+    disk: &dyn Disk,
     dir: &Path,
     TrainState { policy, optimizer, ema, .. }: &TrainState<M>,
     saved: &Saved,
 ) -> Result<PathBuf, CheckpointError> {
-    fs::create_dir_all(dir).map_err(|cause| io_error("create", dir, cause))?;
     let weights = read_trainable(policy)
         .map_err(|error| CheckpointError::Tensor { cause: error.to_string() })?;
     let state = serde_json::to_vec_pretty(saved).expect("numbers, strings and a JSON value");
 
+    disk::ensure_folder(disk, dir)?;
     // Dropping `folder` on an error removes what was written.
-    let folder = disk::temporary_folder(dir)?;
+    let folder = Temporary::for_saving(disk, dir)?;
     let inside = folder.path();
-    tensors::save_weights(&inside.join(TRAINABLE), weights)?;
-    optimizer_state::save_state(&inside.join(OPTIMIZER), optimizer)?;
-    average::save_average(&inside.join(AVERAGE), ema.as_ref())?;
-    write_new(&inside.join(STATE), &state)?;
-    manifest::write(inside)?;
-    disk::sync_folder(inside)?;
+    tensors::save_weights(disk, &inside.join(TRAINABLE), weights)?;
+    optimizer_state::save_state(disk, &inside.join(OPTIMIZER), optimizer)?;
+    average::save_average(disk, &inside.join(AVERAGE), ema.as_ref())?;
+    write_new(disk, &inside.join(STATE), |out| out.write_all(&state))?;
+    manifest::write(disk, inside)?;
+    disk.sync_folder(inside).map_err(|cause| disk::io_error("sync", inside, cause))?;
 
     let path = dir.join(name(saved.step));
-    disk::replace_folder(folder, &path)?;
+    folder.take_place(&path)?;
     Ok(path)
 }
 
@@ -162,30 +180,53 @@ pub(crate) fn write<M: Module>(
 ///
 /// Later steps are left alone: they belong to a course that was given up by going back.
 pub(crate) fn retain(
+    disk: &dyn Disk,
     dir: &Path,
     step: u64,
     keep: usize,
     best: Option<u64>,
 ) -> Result<(), CheckpointError> {
-    let mut known = list(dir)?;
+    let mut known = list_on(disk, dir)?;
     known.retain(|(at, _)| *at <= step);
     let surplus = known.len().saturating_sub(keep.max(1));
     for (at, path) in &known[..surplus] {
         if best != Some(*at) {
-            disk::discard_folder(path)?;
+            place::discard(disk, path)?;
         }
     }
     Ok(())
 }
 
-/// Removes what an interrupted save left below `dir`; call it only while holding the run's lock.
-pub fn remove_leftovers(dir: &Path) -> Result<(), CheckpointError> {
-    disk::remove_temporary(dir)
+/// Removes what an interrupted save left below `dir`, and puts back what it had moved aside.
+///
+/// Call it only while holding the run's lock, and before [`latest`].
+pub fn recover(dir: &Path) -> Result<(), CheckpointError> {
+    recover_on(&RealDisk, dir)
+}
+
+pub(crate) fn recover_on(disk: &dyn Disk, dir: &Path) -> Result<(), CheckpointError> {
+    place::recover(disk, dir)
+}
+
+/// Writes a small file beside the checkpoints' folder, whole or not at all.
+pub(crate) fn replace_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".writing-")
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(text)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// The checkpoints below `dir` with their steps, oldest first; ordered by step, not by clock.
 fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-    let mut found: Vec<_> = disk::folders(dir)?
+    list_on(&RealDisk, dir)
+}
+
+fn list_on(disk: &dyn Disk, dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let mut found: Vec<_> = disk::folders(disk, dir)?
         .into_iter()
         .filter_map(|name| Some((step_of(&name)?, dir.join(name))))
         .collect();
@@ -203,5 +244,7 @@ fn step_of(folder: &str) -> Option<u64> {
     (name(step) == folder).then_some(step)
 }
 
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,9 @@ pub enum TrainError {
     /// Several steps in a row were not finite.
     #[error(
         "step {step}: loss `{loss}`, gradient norm `{grad_norm}`; {in_a_row} steps in a row were \
-         not finite; go on from the last checkpoint with a lower learning rate"
+         not finite{}; go on from the last checkpoint with a lower learning rate, or look at the \
+         rows",
+        dump.as_ref().map(|it| format!(", their rows are in `{}`", it.display())).unwrap_or_default()
     )]
     Diverged {
         /// The step, counted from 1.
@@ -38,6 +40,8 @@ pub enum TrainError {
         grad_norm: f64,
         /// How many steps in a row were not finite.
         in_a_row: u32,
+        /// Where their rows and numbers are, if that file could be written.
+        dump: Option<PathBuf>,
     },
     /// The loss stayed above the watchdog's threshold.
     #[error(
@@ -95,6 +99,12 @@ pub enum TrainError {
         /// What went wrong.
         cause: Box<dyn Error + Send + Sync>,
     },
+    /// The observer gave up an evaluation for a request to stop.
+    ///
+    /// An observer returns it from `evaluate`; [`fit`](crate::fit) saves a checkpoint that
+    /// remembers what is due and ends as [`Ended::Stopped`](crate::Ended::Stopped).
+    #[error("the evaluation was given up for a request to stop")]
+    EvaluationStopped,
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -115,6 +125,7 @@ impl TrainError {
             Self::Diverged { .. } | Self::Spiked { .. } | Self::NoWayBack { .. } => 7,
             Self::OutOfMemory { .. } => 5,
             Self::Device { .. } => 1,
+            Self::EvaluationStopped => 130,
             Self::Evaluation { exit_code, .. } => *exit_code,
             Self::Checkpoint(error) => error.exit_code(),
         }
@@ -156,7 +167,7 @@ pub enum OptimizerError {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("cannot {action} `{path}`: {cause}")]
+    #[error("cannot {action} `{path}`: {cause}; {}", remedy(cause))]
     Io {
         /// What was tried, such as `write`.
         action: &'static str,
@@ -216,12 +227,17 @@ pub enum CheckpointError {
         problems: Vec<String>,
     },
     /// The checkpoint was written by a product version with another layout.
-    #[error("the checkpoint `{path}` has layout {found}; this version reads layout {wanted}")]
+    #[error(
+        "the checkpoint `{path}` has layout {found}, written by version `{version}`; this version \
+         reads layout {wanted}: go on with that version, or train from the start"
+    )]
     Layout {
         /// The checkpoint's folder.
         path: PathBuf,
         /// The layout found.
         found: u32,
+        /// The product version that wrote it, as it says; empty if it does not.
+        version: String,
         /// The layout this version reads.
         wanted: u32,
     },
@@ -242,6 +258,23 @@ impl CheckpointError {
             Self::Mismatch { .. } | Self::OptimizerMismatch { .. } => 2,
             Self::Tensor { .. } => 1,
         }
+    }
+}
+
+/// What to do about a file system that refuses.
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull => {
+            "free some space; what was saved before is whole, and `--resume` goes on from there"
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "free some of your quota; what was saved before is whole, and `--resume` goes on from \
+             there"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "make it writable; what was saved before is whole, and `--resume` goes on from there"
+        }
+        _ => "check the path and its disk; what was saved before is whole",
     }
 }
 

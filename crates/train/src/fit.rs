@@ -1,15 +1,20 @@
 //! The one training loop.
 
+mod broken;
+mod course;
+
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::gradient::{Micro, Stretching, accumulate};
-use crate::plan::is_due;
 use crate::source::StepSource;
-use crate::watchdog::{Best, Guard, Verdict};
+use crate::watchdog::Verdict;
 use crate::{Objective, Observer, TrainError, TrainPlan, TrainState, checkpoint, clip_global_norm};
+
+use broken::sample_ids;
+use course::Course;
 
 /// How a run ended, and what it made.
 #[derive(Debug)]
@@ -54,28 +59,26 @@ where
     O: Objective<M>,
     S: StepSource<M, O::Batch>,
 {
-    checkpoint::remove_leftovers(&plan.checkpoints_dir())?;
+    checkpoint::recover_on(&*plan.saving.disk, &plan.checkpoints_dir())?;
     let devices = state.policy.devices();
-    let mut guard = Guard::new(plan.max_nonfinite, plan.watchdog);
     let mut stretching = Stretching::default();
-    let mut done = Done::default();
     state.start(plan);
+    let mut course = Course::new(plan, observer, state.step);
 
+    let mut ended = course.owed(&mut state, source.cursor())?;
     let ended = loop {
-        if state.step >= plan.total_steps() {
-            break Ended::Finished;
-        }
-        if observer.stop_requested() {
-            break Ended::Stopped;
+        if let Some(ended) = ended.or_else(|| course.before_step(&state)) {
+            break ended;
         }
         let started = Instant::now();
         let seeds = Seeds { devices: &devices, seed: plan.seed, step: state.step };
         seeds.apply(Stream::Source);
         let Some(batches) = source.next_step(&state.policy)? else { break Ended::Finished };
+        let ids = sample_ids(source, &batches);
 
         let micro = Micro { policy: &state.policy, objective, scale: state.loss_scale() };
         let (grads, sums, numbers) =
-            stretching.run(batches, source, observer, state.step + 1, |batches| {
+            stretching.run(batches, source, course.observer, state.step + 1, |batches| {
                 accumulate(&micro, batches, &seeds, started)
             })?;
         let lr = plan.learning_rate_at(state.step);
@@ -88,106 +91,17 @@ where
         state.step += 1;
         state.units += sums.units();
 
-        let step = state.step;
-        let verdict = guard.judge(step, &numbers, excused)?;
-        if let Verdict::Skipped(why) = &verdict {
-            observer.on_warning(why);
-        }
-        let skipped = matches!(verdict, Verdict::Skipped(_));
-        let loss = numbers.loss;
-        observer.on_step(&sums.report(step, plan.total_steps(), lr, numbers, skipped));
+        let verdict = course.judge(state.step, &numbers, ids, excused)?;
+        let (loss, skipped) = (numbers.loss, matches!(verdict, Verdict::Skipped(_)));
+        course.observer.on_step(&sums.report(state.step, plan.total_steps(), lr, numbers, skipped));
         if verdict == Verdict::Rollback {
-            state = roll_back(state, plan, loss, observer)?;
+            state = course.roll_back(state, loss)?;
             continue;
         }
-        let stop = is_due(plan.eval_every, step)
-            && evaluate(&mut state, plan, source.cursor(), observer, &mut done)?;
-        if is_due(plan.save_every, step) {
-            save(&state, plan, source.cursor(), observer, &mut done)?;
-        }
-        if stop {
-            break Ended::EarlyStopped;
-        }
+        ended = course.after_step(&mut state, source.cursor())?;
     };
-
-    let stopped = ended == Ended::Stopped;
-    if !stopped && plan.eval_every.is_some() && done.evaluated != Some(state.step) {
-        evaluate(&mut state, plan, source.cursor(), observer, &mut done)?;
-    }
-    if stopped || plan.save_every.is_some() {
-        save(&state, plan, source.cursor(), observer, &mut done)?;
-    }
+    let ended = course.finish(&mut state, ended, source.cursor())?;
     Ok(Outcome { state, ended })
-}
-
-/// Steps after which something was done last.
-#[derive(Default)]
-struct Done {
-    evaluated: Option<u64>,
-    saved: Option<u64>,
-}
-
-/// Has the observer measure the policy; whether the run is to end for want of progress.
-fn evaluate<M: Module>(
-    state: &mut TrainState<M>,
-    plan: &TrainPlan,
-    cursor: crate::Cursor,
-    observer: &mut dyn Observer<M>,
-    done: &mut Done,
-) -> Result<bool, TrainError> {
-    let step = state.step;
-    let value = observer.evaluate(step, &state.averaged())?;
-    done.evaluated = Some(step);
-    let (Some(metric), Some(value)) = (plan.metric, value) else { return Ok(false) };
-    let progress = metric.take(&mut state.best, step, value);
-    if progress.is_best && metric.keep_best {
-        save(state, plan, cursor, observer, done)?;
-    }
-    if progress.stop
-        && let Some(Best { step: best, value, stale }) = state.best
-    {
-        observer.on_warning(&format!(
-            "step {step}: {stale} evaluations in a row were not better than {value} at step \
-             {best}; the run ends here"
-        ));
-    }
-    Ok(progress.stop)
-}
-
-/// Saves a checkpoint unless the one of this step is there already.
-fn save<M: Module>(
-    state: &TrainState<M>,
-    plan: &TrainPlan,
-    cursor: crate::Cursor,
-    observer: &mut dyn Observer<M>,
-    done: &mut Done,
-) -> Result<(), TrainError> {
-    if done.saved == Some(state.step) {
-        return Ok(());
-    }
-    observer.on_checkpoint(state.step, &state.save(plan, cursor)?);
-    done.saved = Some(state.step);
-    Ok(())
-}
-
-/// The last checkpoint's weights and optimizer; the source stays where it is.
-fn roll_back<M: Module>(
-    state: TrainState<M>,
-    plan: &TrainPlan,
-    loss: f64,
-    observer: &mut dyn Observer<M>,
-) -> Result<TrainState<M>, TrainError> {
-    let from = state.step;
-    let Some(found) = checkpoint::latest(&plan.checkpoints_dir())? else {
-        return Err(TrainError::NoWayBack { step: from, loss });
-    };
-    let (state, _) = state.restore(&found.path)?;
-    observer.on_warning(&format!(
-        "step {from}: loss `{loss}` stayed above the watchdog's threshold; weights and optimizer \
-         are those of step {} again, and the rows seen since are passed over",
-        state.step
-    ));
-    Ok(state)
 }
 
 /// Where the randomness of one part of a step starts.

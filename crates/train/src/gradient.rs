@@ -101,7 +101,7 @@ pub fn gradient<M: Module, O: Objective<M>>(
     let micro = Micro { policy: &state.policy, objective, scale: state.loss_scale() };
     let (grads, sums, numbers) = accumulate(&micro, batches, &seeds, Instant::now())?;
     let units = sums.units();
-    let StepNumbers { loss, grad_norm: norm, metrics } = numbers;
+    let StepNumbers { loss, grad_norm: norm, metrics, .. } = numbers;
     Ok(StepGradient { grads, loss, norm, units, metrics })
 }
 

@@ -51,7 +51,7 @@ pub use optimizer::{
     Adafactor, AdamW, AdamW8bit, AdjustLearningRate, Lion, LoraPlus, Muon, Optimizer,
     OptimizerMethod, ParamGroup, ParamGroups, PathPattern, Sgd,
 };
-pub use plan::TrainPlan;
+pub use plan::{OnSaveError, Saving, TrainPlan};
 pub use report::StepReport;
 pub use schedule::{Decay, DecayForm, Schedule};
 pub use source::{Cursor, SourceError, Step, StepSource};

@@ -1,7 +1,10 @@
 //! What a training run is told to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::checkpoint::{Disk, RealDisk};
 use crate::{Metric, Schedule, Watchdog};
 
 /// Everything [`fit`](crate::fit) needs to know beside the policy, the objective and the data.
@@ -31,6 +34,8 @@ pub struct TrainPlan {
     pub ema_decay: Option<f64>,
     /// Whether losses are scaled so that small gradients survive f16.
     pub scale_losses: bool,
+    /// Where checkpoints go, and what follows one that cannot be written.
+    pub saving: Saving,
     /// The run's folder; checkpoints go below its `checkpoints/`.
     pub run_dir: PathBuf,
     /// What the caller wants kept, word for word, in every checkpoint.
@@ -54,6 +59,7 @@ impl TrainPlan {
             metric: None,
             ema_decay: None,
             scale_losses: false,
+            saving: Saving::default(),
             run_dir: run_dir.into(),
             extra: serde_json::Value::Null,
         }
@@ -78,6 +84,34 @@ impl TrainPlan {
     pub fn learning_rate_at(&self, step: u64) -> f64 {
         self.learning_rate * self.schedule.at(step)
     }
+}
+
+/// Where checkpoints go, and what follows one that cannot be written.
+#[derive(Debug, Clone)]
+pub struct Saving {
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// What follows a file system that refuses.
+    pub on_error: OnSaveError,
+    /// Time between two tries while the run pauses.
+    pub retry_every: Duration,
+}
+
+impl Default for Saving {
+    fn default() -> Self {
+        let retry_every = Duration::from_secs(30);
+        Self { disk: Arc::new(RealDisk), on_error: OnSaveError::Stop, retry_every }
+    }
+}
+
+/// What follows a checkpoint that the file system refuses to take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnSaveError {
+    /// The run ends with the error.
+    #[default]
+    Stop,
+    /// The run waits and tries again until it is saved or the run is asked to stop.
+    Pause,
 }
 
 /// Whether something done every `every` steps is due after `step` steps.

@@ -43,6 +43,8 @@ pub(crate) struct StepSums {
 /// The numbers of one step, on the host.
 pub(crate) struct StepNumbers {
     pub loss: f64,
+    /// Each micro-batch's share of the loss.
+    pub shares: Vec<f64>,
     pub grad_norm: f64,
     pub metrics: Vec<(&'static str, f64)>,
 }
@@ -76,8 +78,10 @@ impl StepSums {
                 None => metrics.push((name, value)),
             }
         }
+        let shares: Vec<f64> = values[..n_means].iter().map(|&value| f64::from(value)).collect();
         Ok(StepNumbers {
-            loss: values[..n_means].iter().map(|&value| f64::from(value)).sum(),
+            loss: shares.iter().sum(),
+            shares,
             grad_norm: f64::from(values[n_means + n_metrics]),
             metrics,
         })

@@ -25,6 +25,12 @@ pub trait StepSource<M: Module, B> {
     /// `None` if it cannot be made smaller.
     fn halve(&self, batch: &B) -> Option<[B; 2]>;
 
+    /// What the caller calls the samples of `batch`, row by row; told of steps that are not finite.
+    fn sample_ids(&self, batch: &B) -> Vec<Vec<u64>> {
+        let _ = batch;
+        Vec::new()
+    }
+
     /// The place just after the last step returned.
     fn cursor(&self) -> Cursor;
 

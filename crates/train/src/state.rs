@@ -25,13 +25,27 @@ pub struct TrainState<M: Module> {
     pub scale: Option<LossScale>,
     /// The best evaluation so far.
     pub best: Option<Best>,
+    /// The step that was evaluated last.
+    pub evaluated: Option<u64>,
+    /// Whether the evaluation after the last step was given up, so that it comes first.
+    pub evaluation_due: bool,
 }
 
 impl<M: Module> TrainState<M> {
     /// A state before the first step.
     pub fn new(policy: M, optimizer: impl Into<Optimizer>) -> Self {
         let optimizer = optimizer.into();
-        Self { policy, optimizer, step: 0, units: 0, ema: None, scale: None, best: None }
+        Self {
+            policy,
+            optimizer,
+            step: 0,
+            units: 0,
+            ema: None,
+            scale: None,
+            best: None,
+            evaluated: None,
+            evaluation_due: false,
+        }
     }
 
     /// Makes what the plan asks for and an earlier part of the run has not left.
@@ -79,7 +93,23 @@ impl<M: Module> TrainState<M> {
     ///
     /// Returns its folder. When this returns, the checkpoint survives a power cut.
     pub fn save(&self, plan: &TrainPlan, cursor: Cursor) -> Result<PathBuf, CheckpointError> {
-        let saved = Saved {
+        let disk = &*plan.saving.disk;
+        let dir = plan.checkpoints_dir();
+        let path = checkpoint::write(disk, &dir, self, &self.saved(plan, cursor))?;
+        self.retain(plan)?;
+        Ok(path)
+    }
+
+    /// Drops the oldest checkpoints, down to what the plan keeps.
+    pub(crate) fn retain(&self, plan: &TrainPlan) -> Result<(), CheckpointError> {
+        let best = self.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
+        let (disk, dir) = (&*plan.saving.disk, plan.checkpoints_dir());
+        checkpoint::retain(disk, &dir, self.step, plan.keep_checkpoints, best.map(|it| it.step))
+    }
+
+    /// What a checkpoint of this state says beside its tensors.
+    pub(crate) fn saved(&self, plan: &TrainPlan, cursor: Cursor) -> Saved {
+        Saved {
             layout: checkpoint::LAYOUT,
             version: env!("CARGO_PKG_VERSION").to_string(),
             step: self.step,
@@ -90,13 +120,10 @@ impl<M: Module> TrainState<M> {
             schedule: plan.schedule,
             loss_scale: self.scale,
             best: self.best,
+            evaluated: self.evaluated,
+            evaluation_due: self.evaluation_due,
             extra: plan.extra.clone(),
-        };
-        let dir = plan.checkpoints_dir();
-        let path = checkpoint::write(&dir, self, &saved)?;
-        let best = self.best.filter(|_| plan.metric.is_some_and(|it| it.keep_best));
-        checkpoint::retain(&dir, self.step, plan.keep_checkpoints, best.map(|it| it.step))?;
-        Ok(path)
+        }
     }
 
     /// Takes weights, optimizer state and counts from the checkpoint at `path`.
@@ -110,8 +137,11 @@ impl<M: Module> TrainState<M> {
         let mut optimizer = self.optimizer;
         optimizer.states = checkpoint::load_state(&policy, &optimizer, path)?;
         let (step, units) = (saved.step, saved.units);
-        let (scale, best) = (saved.loss_scale, saved.best);
+        let Saved { loss_scale: scale, best, evaluated, evaluation_due, .. } = saved;
         let ema = checkpoint::load_average(&policy, path)?;
-        Ok((Self { policy, optimizer, step, units, ema, scale, best }, saved))
+        Ok((
+            Self { policy, optimizer, step, units, ema, scale, best, evaluated, evaluation_due },
+            saved,
+        ))
     }
 }

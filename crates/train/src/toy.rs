@@ -8,8 +8,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use rekindle_testkit::device;
 
 use crate::{
-    AdamW, Cursor, Decay, LossSum, Objective, Observer, Optimizer, Outcome, Schedule, SourceError,
-    Step, StepReport, StepSource, TrainError, TrainPlan, TrainState, fit,
+    AdamW, Cursor, Decay, LossSum, Objective, Observer, Optimizer, Outcome, Saving, Schedule,
+    SourceError, Step, StepReport, StepSource, TrainError, TrainPlan, TrainState, fit,
 };
 
 /// Outputs of the toy model.
@@ -160,6 +160,11 @@ impl StepSource<Mlp, Batch> for Rows {
         (!first.is_empty()).then(|| [first, second].map(Batch::new))
     }
 
+    fn sample_ids(&self, batch: &Batch) -> Vec<Vec<u64>> {
+        let index = |wanted: &Row| (0..32).find(|&index| row(index).1 == wanted.1);
+        batch.rows.iter().map(|row| index(row).into_iter().map(|it| it as u64).collect()).collect()
+    }
+
     fn cursor(&self) -> Cursor {
         Cursor { epoch: 0, row: self.next * 4 }
     }
@@ -182,6 +187,10 @@ pub struct Recorder {
     pub checkpoints: Vec<PathBuf>,
     pub warnings: Vec<String>,
     pub stop_after: Option<usize>,
+    /// The step whose evaluation is given up, once.
+    pub give_up: Option<u64>,
+    /// Steps after which a checkpoint is asked for.
+    pub save_after: Vec<usize>,
 }
 
 impl Observer<Mlp> for Recorder {
@@ -190,6 +199,9 @@ impl Observer<Mlp> for Recorder {
     }
 
     fn evaluate(&mut self, step: u64, policy: &Mlp) -> Result<Option<f64>, TrainError> {
+        if self.give_up.take_if(|at| *at == step).is_some() {
+            return Err(TrainError::EvaluationStopped);
+        }
         self.evaluated.push(step);
         self.measured.push(policy.bits());
         Ok(self.values.get(self.evaluated.len() - 1).copied())
@@ -205,6 +217,10 @@ impl Observer<Mlp> for Recorder {
 
     fn stop_requested(&self) -> bool {
         self.stop_after == Some(self.reports.len())
+    }
+
+    fn save_requested(&mut self) -> bool {
+        self.save_after.contains(&self.reports.len())
     }
 }
 
@@ -226,6 +242,7 @@ pub fn plan(run_dir: &Path, total_steps: u64) -> TrainPlan {
         metric: None,
         ema_decay: None,
         scale_losses: false,
+        saving: Saving::default(),
         run_dir: run_dir.to_path_buf(),
         extra: serde_json::json!({ "recipe": "toy" }),
     }

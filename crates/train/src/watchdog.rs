@@ -81,7 +81,7 @@ impl Guard {
             self.nonfinite += 1;
             let in_a_row = self.nonfinite;
             if in_a_row >= self.max_nonfinite {
-                return Err(TrainError::Diverged { step, loss, grad_norm, in_a_row });
+                return Err(TrainError::Diverged { step, loss, grad_norm, in_a_row, dump: None });
             }
             return Ok(Verdict::Skipped(format!(
                 "step {step}: loss `{loss}`, gradient norm `{grad_norm}`; the update was skipped \
@@ -171,8 +171,12 @@ impl Metric {
         } else if let Some(best) = best {
             best.stale = stale;
         }
-        let stop = self.early_stopping.is_some_and(|it| stale >= it.patience.max(1));
-        Progress { is_best, stop }
+        Progress { is_best, stop: self.ends_at(stale) }
+    }
+
+    /// Whether so many evaluations in a row without a better value end the run.
+    pub(crate) fn ends_at(self, stale: u32) -> bool {
+        self.early_stopping.is_some_and(|it| stale >= it.patience.max(1))
     }
 }
 
@@ -181,7 +185,7 @@ mod tests {
     use super::*;
 
     fn numbers(loss: f64) -> StepNumbers {
-        StepNumbers { loss, grad_norm: 1.0, metrics: Vec::new() }
+        StepNumbers { loss, shares: vec![loss], grad_norm: 1.0, metrics: Vec::new() }
     }
 
     fn guard(on_spike: OnSpike) -> Guard {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -68,9 +68,23 @@ enum Stream {
 
 /// Trains and prints where the results are.
 pub fn run(arguments: &Arguments) -> Result<u8> {
+    // First of all: a signal that comes while a device is opened is heard.
+    let wants_dashboard = wants_dashboard(arguments);
+    let has_dashboard = wants_dashboard && host::has_screen();
+    let stop = if has_dashboard { heard(&SIGNALS)? } else { stop_flag()? };
+    let save = save_flag()?;
     let device = device::open(&arguments.device)?;
     let (plan, text) = plan(arguments)?;
-    let (stop, mut watcher) = watcher(arguments, &plan)?;
+    if wants_dashboard && !has_dashboard {
+        eprintln!("note: there is no terminal for `--tui`; plain lines instead");
+    }
+    let mut watcher = match has_dashboard {
+        true => {
+            let resumed = arguments.resume.is_some().then_some(plan.run_dir.as_path());
+            Watcher::dashboard(Arc::clone(&stop), resumed)?
+        }
+        false => lines(arguments),
+    };
     let options = RunOptions {
         resume: match &arguments.resume {
             None => Resume::No,
@@ -79,6 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         },
         overwrite: arguments.overwrite,
         stop,
+        save,
         stop_after: arguments.stop_after,
         allow_nonfinite_base: arguments.allow_nonfinite_base,
         host: host::of(&device),
@@ -111,22 +126,16 @@ fn credentials(plan: &Plan) -> Result<Credentials> {
     Ok(host::mlflow_credentials()?)
 }
 
-/// The flag that stops the run, and who shows it.
-fn watcher(arguments: &Arguments, plan: &Plan) -> Result<(Arc<AtomicUsize>, Watcher)> {
+fn wants_dashboard(arguments: &Arguments) -> bool {
+    arguments.tui && !arguments.plain && !arguments.json && arguments.events.is_none()
+}
+
+/// Who shows a run without a dashboard.
+fn lines(arguments: &Arguments) -> Watcher {
     let stream = arguments.events.is_some();
-    let wanted = arguments.tui && !arguments.plain && !arguments.json && !stream;
-    if wanted && host::has_screen() {
-        let stop = Arc::default();
-        let resumed = arguments.resume.is_some().then_some(plan.run_dir.as_path());
-        let watcher = Watcher::dashboard(Arc::clone(&stop), resumed)?;
-        return Ok((stop, watcher));
-    }
-    if wanted {
-        eprintln!("note: there is no terminal for `--tui`; plain lines instead");
-    }
     // Lines in a terminal's scroll and JSON would mix with a bar.
     let plain = arguments.plain || arguments.tui || stream || host::is_dumb();
-    Ok((stop_flag()?, Watcher::lines(plain).with_stream(stream)))
+    Watcher::lines(plain).with_stream(stream)
 }
 
 fn plan(arguments: &Arguments) -> Result<(Plan, String)> {
@@ -159,19 +168,38 @@ pub fn at_their_place(error: RunError, text: &str, name: &str) -> anyhow::Error 
     anyhow::Error::msg(shown.strip_prefix("error: ").unwrap_or(&shown).to_owned())
 }
 
+/// Signals that stop a run.
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
 /// A flag that becomes the number of the first signal; a second signal ends the program.
 pub fn stop_flag() -> Result<Arc<AtomicUsize>> {
-    let stop = Arc::new(AtomicUsize::new(0));
-    let second = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    let second = Arc::new(AtomicBool::new(false));
+    for signal in SIGNALS {
         // The order matters: the first signal only arms the exit that the second one takes.
         signal_hook::flag::register_conditional_shutdown(signal, 130, second.clone())
-            .context("cannot listen for signals")?;
-        signal_hook::flag::register(signal, second.clone()).context("cannot listen for signals")?;
-        signal_hook::flag::register_usize(signal, stop.clone(), signal as usize)
-            .context("cannot listen for signals")?;
+            .context(LISTEN)?;
+        signal_hook::flag::register(signal, second.clone()).context(LISTEN)?;
     }
-    Ok(stop)
+    heard(&SIGNALS)
+}
+
+const LISTEN: &str = "cannot listen for signals";
+
+/// A flag that becomes the number of a signal.
+fn heard(signals: &[i32]) -> Result<Arc<AtomicUsize>> {
+    let flag = Arc::new(AtomicUsize::new(0));
+    for &signal in signals {
+        signal_hook::flag::register_usize(signal, flag.clone(), signal as usize).context(LISTEN)?;
+    }
+    Ok(flag)
+}
+
+/// A flag that is set by the signal that asks for a checkpoint.
+fn save_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, flag.clone()).context(LISTEN)?;
+    Ok(flag)
 }
 
 /// Base against tuned, and where everything is.

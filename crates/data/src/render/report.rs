@@ -162,10 +162,28 @@ impl Renderer {
     /// long row under [`TooLong::Error`], [`DataError::Template`] at the first row that shows that
     /// the template cannot be used.
     pub fn render_all(&self, rows: &[Located]) -> Result<RenderReport, DataError> {
+        let report = self.render_all_while(rows, &|| true)?;
+        Ok(report.expect("nothing asks it to end"))
+    }
+
+    /// As [`Self::render_all`], as long as `go_on` says so; it is asked before every row.
+    ///
+    /// `Ok(None)` once it says no.
+    ///
+    /// # Errors
+    /// As [`Self::render_all`].
+    pub fn render_all_while(
+        &self,
+        rows: &[Located],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<RenderReport>, DataError> {
         let mut samples = Vec::with_capacity(rows.len());
         let mut rejects = Vec::new();
         let mut lengths = LengthReport::default();
         for &Located { row, line, ref record } in rows {
+            if !go_on() {
+                return Ok(None);
+            }
             match self.pieces(record) {
                 Ok(pieces) => {
                     lengths.count(&pieces, LongRow { row, line, tokens: pieces.tokens });
@@ -190,12 +208,12 @@ impl Renderer {
                 first: Box::new(first.reason.clone()),
             });
         }
-        Ok(RenderReport {
+        Ok(Some(RenderReport {
             target_tokens: samples.iter().map(|it| it.sample.n_targets()).sum(),
             total_tokens: samples.iter().map(|it| it.sample.tokens.len()).sum(),
             samples,
             rejects,
             lengths,
-        })
+        }))
     }
 }

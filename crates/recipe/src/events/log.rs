@@ -39,6 +39,8 @@ pub enum EventsError {
 pub struct EventLog {
     file: File,
     path: PathBuf,
+    /// Bytes of whole lines.
+    length: u64,
 }
 
 impl EventLog {
@@ -49,15 +51,22 @@ impl EventLog {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, EventsError> {
         let path = path.into();
         match OpenOptions::new().append(true).create_new(true).open(&path) {
-            Ok(file) => Ok(Self { file, path }),
+            Ok(file) => Ok(Self { file, path, length: 0 }),
             Err(source) => Err(EventsError::Io { action: "create", path, source }),
         }
+    }
+
+    /// A log in a file of a test's.
+    #[cfg(test)]
+    pub(crate) fn on(file: File) -> Self {
+        Self { file, path: "events.jsonl".into(), length: 0 }
     }
 
     /// Opens the log of a run that goes on after `step`; makes it if it is missing.
     ///
     /// A last line torn by a crash and the events of later steps are dropped, so that no step
-    /// stands in the log twice. The new file takes the old one's place in one move.
+    /// stands in the log twice; so are evaluations after the checkpoint of `step`, which does not
+    /// know of them. The new file takes the old one's place in one move.
     ///
     /// # Errors
     /// The log cannot be read or replaced, or a line before the last is damaged.
@@ -68,30 +77,47 @@ impl EventLog {
         }
         let bytes = bytes(&path)?;
         let mut lines = lines(&path, &bytes)?;
-        lines.retain(|(line, record)| step_of(line, record).is_none_or(|of| of <= step));
+        let saved = lines.iter().rposition(
+            |(_, it)| matches!(it.event, Event::Checkpoint { step: of, .. } if of == step),
+        );
+        let mut index = 0;
+        lines.retain(|(line, record)| {
+            index += 1;
+            let measured = matches!(record.event, Event::Eval { .. } | Event::Sample { .. });
+            // Without a checkpoint all is done again, and at step 0 the base model is measured.
+            let again = measured && saved.map_or(step == 0, |saved| index > saved);
+            step_of(line, record).is_none_or(|of| of < step || (of == step && !again))
+        });
+        let length = lines.iter().map(|(line, _)| line.len() as u64 + 1).sum();
         replace(&path, lines.iter().map(|(line, _)| *line))
             .and_then(|()| OpenOptions::new().append(true).open(&path))
-            .map(|file| Self { file, path: path.clone() })
+            .map(|file| Self { file, path: path.clone(), length })
             .map_err(|source| EventsError::Io { action: "rewrite", path, source })
     }
 
-    /// Adds a line; `time` is in seconds since 1970-01-01 UTC. The line is whole on return.
+    /// Adds a line; `time` is in seconds since 1970-01-01 UTC. The line is whole on return, or not
+    /// there: what a full disk has taken of it is cut off again.
     ///
     /// # Errors
     /// The line cannot be written.
     pub fn append(&mut self, time: f64, event: &Event) -> Result<(), EventsError> {
         let record = Record { time, event: event.clone() };
         // One write call a line: readers never see half a line of a process that lives.
-        record
-            .line()
-            .map_err(io::Error::from)
-            .and_then(|line| self.file.write_all(line.as_bytes()))
-            .and_then(|()| self.file.flush())
-            .map_err(|source| EventsError::Io {
-                action: "append to",
-                path: self.path.clone(),
-                source,
-            })
+        let written = record.line().map_err(io::Error::from).and_then(|line| {
+            self.file.write_all(line.as_bytes())?;
+            self.file.flush()?;
+            Ok(line.len() as u64)
+        });
+        match written {
+            Ok(length) => self.length += length,
+            Err(source) => {
+                // A line torn here would have others behind it once the disk has room.
+                let _cut = self.file.set_len(self.length);
+                let path = self.path.clone();
+                return Err(EventsError::Io { action: "append to", path, source });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -106,7 +132,9 @@ fn step_of(line: &[u8], record: &Record) -> Option<u64> {
 /// Lines are kept as they stand: they may hold what only a newer version knows.
 fn replace<'l>(path: &Path, lines: impl Iterator<Item = &'l [u8]>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(crate::run::folder::WRITING)
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
     for line in lines {
         file.write_all(line)?;
         file.write_all(b"\n")?;
@@ -196,6 +224,48 @@ mod tests {
         log.append(6.0, &step(2, 1.0)).unwrap();
         assert_eq!(steps(&path), [Some(1), None, Some(2)]);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_evaluation_after_the_checkpoint_is_made_again_and_does_not_stand_in_the_log_twice() {
+        let (_folder, path) = log_of_three();
+        let eval = |step| Event::Eval {
+            step,
+            split: "validation".into(),
+            loss: 1.0,
+            perplexity: 2.0,
+            tokens: 7,
+            exact_match: None,
+        };
+        let mut log = EventLog::resume(&path, 3).unwrap();
+        log.append(5.0, &eval(2)).unwrap();
+        log.append(6.0, &eval(3)).unwrap();
+        let evals = |path: &Path| -> Vec<Option<u64>> {
+            let records = read(path).unwrap().into_iter();
+            let evals = records.filter(|it| matches!(it.event, Event::Eval { .. }));
+            evals.map(|it| it.event.step()).collect()
+        };
+        let mut log = EventLog::resume(&path, 3).unwrap();
+        assert_eq!(evals(&path), [Some(2), Some(3)]);
+        log.append(7.0, &Event::Checkpoint { step: 3, path: "3".into() }).unwrap();
+        log.append(8.0, &eval(3)).unwrap();
+        EventLog::resume(&path, 3).unwrap();
+        assert_eq!(evals(&path), [Some(2), Some(3)]);
+        assert_eq!(steps(&path)[..3], [Some(1), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_changes_neither_order_nor_what_resuming_drops() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let mut log = EventLog::create(&path).unwrap();
+        for (number, time) in [(1, 900.0), (2, 100.0), (3, -5.0)] {
+            log.append(time, &step(number, 2.0)).unwrap();
+        }
+        assert_eq!(steps(&path), [Some(1), Some(2), Some(3)]);
+        let mut log = EventLog::resume(&path, 2).unwrap();
+        log.append(0.0, &step(3, 1.0)).unwrap();
+        assert_eq!(steps(&path), [Some(1), Some(2), Some(3)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ const TOP: &str = "  = help: the top level takes `model`, `init`, `output`, `see
 
 const TRAIN: &str = "  = help: `[train]` takes `max_steps`, `num_epochs`, `batch_size`, \
     `micro_batch_size`, `learning_rate`, `max_grad_norm`, `eval_steps`, `save_steps`, \
-    `save_total_limit`, `precision`, `recompute`, `recompute_offload`, `label_smoothing`, `z_loss`, `neftune_noise_alpha`, `ema_decay`, `early_stopping_patience`, `early_stopping_threshold`, `metric_for_best_model`, `load_best_model_at_end`, `loss_watchdog_threshold`, `loss_watchdog_patience`, `on_spike`, `loraplus_lr_ratio`, `groups`, `optimizer`, `schedule`";
+    `save_total_limit`, `on_save_error`, `precision`, `recompute`, `recompute_offload`, `label_smoothing`, `z_loss`, `neftune_noise_alpha`, `ema_decay`, `early_stopping_patience`, `early_stopping_threshold`, `metric_for_best_model`, `load_best_model_at_end`, `loss_watchdog_threshold`, `loss_watchdog_patience`, `on_spike`, `loraplus_lr_ratio`, `groups`, `optimizer`, `schedule`";
 
 #[test]
 fn an_unknown_key_gets_the_one_that_was_meant() {

@@ -140,6 +140,7 @@ fn cut(plan: &Plan, dataset: &Dataset) -> Dataset {
     };
     Dataset {
         train: cut(&dataset.train),
+        train_rows: dataset.train_rows.clone(),
         validation: cut(&dataset.validation),
         questions: dataset.questions.clone(),
         target_tokens: dataset.target_tokens,

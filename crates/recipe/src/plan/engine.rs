@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, FloatDType};
 use rekindle_models::{Decoder, Recompute, Smoothing};
-use rekindle_train::{EarlyStopping, Metric, OnSpike, Watchdog};
+use rekindle_train::{EarlyStopping, Metric, OnSaveError, OnSpike, Saving, Watchdog};
 
 use super::Plan;
 use crate::error::RunError;
@@ -119,6 +119,14 @@ impl Plan {
                 recipe::OnSpike::Rollback => OnSpike::Rollback,
             },
         })
+    }
+
+    pub(crate) fn saving(&self) -> Saving {
+        let on_error = match self.recipe.train.on_save_error {
+            recipe::OnSaveError::Stop => OnSaveError::Stop,
+            recipe::OnSaveError::Pause => OnSaveError::Pause,
+        };
+        Saving { on_error, ..Saving::default() }
     }
 
     /// What a choice among checkpoints hangs on, where one is made.

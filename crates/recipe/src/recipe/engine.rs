@@ -68,3 +68,14 @@ pub enum OnSpike {
     /// Weights and optimizer go back to the last checkpoint; training goes on with the next rows.
     Rollback,
 }
+
+/// What follows a checkpoint that the file system refuses to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSaveError {
+    /// The run ends with an error.
+    #[default]
+    Stop,
+    /// The run waits and tries again.
+    Pause,
+}

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{BestMetric, OnSpike, Precision, Recompute, RecomputeBlocks};
+use super::engine::{BestMetric, OnSaveError, OnSpike, Precision, Recompute, RecomputeBlocks};
 use super::{GroupSection, Optimizer, Schedule};
 
 /// Length, batch, optimizer and learning rate.
@@ -30,6 +30,9 @@ pub struct TrainSection {
     pub save_steps: Option<u64>,
     /// Number of checkpoints kept; older ones are deleted once a newer one is safe.
     pub save_total_limit: usize,
+    /// What follows a disk that takes no checkpoint: `"stop"`, or `"pause"` to wait for it and try
+    /// again every 30 seconds.
+    pub on_save_error: OnSaveError,
     /// Number format of products and frozen weights; what is trained stays in f32.
     pub precision: Precision,
     /// Blocks that are run again in the backward pass so that only their inputs are kept: `"none"`,
@@ -89,6 +92,7 @@ impl Default for TrainSection {
             eval_steps: None,
             save_steps: None,
             save_total_limit: 2, // the newest, and the one to fall back to
+            on_save_error: OnSaveError::Stop,
             precision: Precision::F32,
             recompute: Recompute::Named(RecomputeBlocks::None),
             recompute_offload: false,

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use rekindle_data::Reject;
 use rekindle_train::{Found, RunLock, checkpoint};
 use serde_json::json;
@@ -17,6 +18,12 @@ use crate::recipe::Recipe;
 /// Marks a folder as a run of ours.
 pub(crate) const MARKER: &str = "plan.toml";
 const BASE: &str = "base.json";
+/// The key of a checkpoint's own words under which the device stands.
+pub(super) const DEVICE: &str = "device";
+/// How files begin that are being written; one that is left is of a process that was killed.
+pub(crate) const WRITING: &str = ".writing-";
+/// How exports begin that are being written.
+const EXPORTING: &str = ".export-";
 
 /// Whether and from where a run continues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub(super) struct RunFolder {
     pub checkpoint: Option<Found>,
     resumed: bool,
     replaces: bool,
+    /// Asked to continue a run that had not begun to write.
+    starts_anew: bool,
     _lock: RunLock,
 }
 
@@ -65,10 +74,16 @@ impl RunFolder {
                 return refuse("is not empty and no run of ours; it is not overwritten");
             }
         }
-        if resumed && !ours {
+        // A run that is killed while it loads leaves nothing but its lock: it has no more to resume
+        // than a start to make again.
+        let starts_anew = options.resume == Resume::Newest && !is_occupied(&dir);
+        if resumed && !ours && !starts_anew {
             return refuse("holds no run to resume; leave `--resume` out to start one");
         }
+        let resumed = resumed && !starts_anew;
         let lock = RunLock::acquire(&dir)?;
+        remove_leftovers(&dir)?;
+        checkpoint::recover(&dir.join("checkpoints"))?;
         let replaces = options.overwrite && ours && !resumed;
         let checkpoint = match &options.resume {
             Resume::No => None,
@@ -79,7 +94,7 @@ impl RunFolder {
                 warnings: Vec::new(),
             }),
         };
-        Ok(Self { dir, checkpoint, resumed, replaces, _lock: lock })
+        Ok(Self { dir, checkpoint, resumed, replaces, starts_anew, _lock: lock })
     }
 
     /// The resolved recipe of the run to be continued; none for a new run.
@@ -101,6 +116,33 @@ impl RunFolder {
     /// What was wrong with checkpoints that were passed over.
     pub(super) fn warnings(&self) -> &[String] {
         self.checkpoint.as_ref().map_or(&[], |found| &found.warnings)
+    }
+
+    /// What the user should know of a run that goes on elsewhere than it was.
+    pub(super) fn changes(&self, device: &Device) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.starts_anew {
+            let dir = self.dir.display();
+            notes.push(format!("`{dir}` holds no run yet; `--resume` starts one"));
+        }
+        let Some(Found { saved, .. }) = &self.checkpoint else { return notes };
+        let step = saved.step;
+        let device = format!("{device:?}");
+        match saved.extra[DEVICE].as_str() {
+            Some(old) if old != device => notes.push(format!(
+                "up to step {step} the run was on {old}, from here it is on {device}; its numbers \
+                 are not those of an uninterrupted run bit for bit"
+            )),
+            _ => {}
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        if saved.version != version {
+            notes.push(format!(
+                "the checkpoint of step {step} was saved by version {}, this is version {version}",
+                saved.version
+            ));
+        }
+        notes
     }
 
     /// The log, continued after `step` for a resumed run.
@@ -162,9 +204,27 @@ impl RunFolder {
     }
 }
 
+/// Whether there is more in a folder than a lock and what a killed process left.
 pub(crate) fn is_occupied(dir: &Path) -> bool {
+    let ours = |name: &str| name == "run.lock" || name.starts_with(WRITING);
     fs::read_dir(dir)
-        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "run.lock"))
+        .is_ok_and(|entries| entries.flatten().any(|it| !ours(&it.file_name().to_string_lossy())))
+}
+
+/// Removes what a process left that was killed while it wrote; call it while holding the lock.
+fn remove_leftovers(dir: &Path) -> Result<(), RunError> {
+    let io = |source| RunError::Io { path: dir.to_owned(), source };
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let (name, kind) = (entry.file_name(), entry.file_type().map_err(io)?);
+        let name = name.to_string_lossy();
+        if name.starts_with(WRITING) && kind.is_file() {
+            fs::remove_file(entry.path()).map_err(io)?;
+        } else if name.starts_with(EXPORTING) && kind.is_dir() {
+            fs::remove_dir_all(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes everything but the lock, the marker last: what a crash leaves is still ours to remove.
@@ -189,7 +249,7 @@ pub(crate) fn clear(dir: &Path) -> Result<(), RunError> {
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     let io = |source| RunError::Io { path: path.to_owned(), source };
     let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
+    let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(dir).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;

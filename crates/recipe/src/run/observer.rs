@@ -1,8 +1,9 @@
 //! What the loop tells, turned into events.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -11,27 +12,45 @@ use rekindle_track::Credentials;
 use rekindle_train::{Observer, StepReport, TrainError};
 
 use super::host::statistics;
+use super::measure::{measure, validation_loss};
 use super::trackers::RunTrackers;
-use super::{EVAL_ROWS, Loaded, Measured, RunOptions};
+use super::{Loaded, Measured, RunOptions};
 use crate::dataset::Dataset;
 use crate::error::RunError;
-use crate::events::{Environment, Event, EventLog, Status};
+use crate::events::{Environment, Event, EventLog, EventsError, Status};
 use crate::plan::Plan;
 use crate::recipe::BestMetric;
 
 /// Answers of an evaluation that become events; `summary.json` has them all.
 const SAMPLES: usize = 16;
 
+/// How often a log that waits for its disk looks whether it is to stop.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// The log file and the listener: every event goes to both.
 pub(super) struct Log<'a> {
     file: EventLog,
     listener: &'a mut dyn FnMut(&Event),
+    patience: Option<Patience>,
     trackers: Option<(RunTrackers, String)>,
 }
 
+/// How a log waits for a disk that takes no more lines.
+pub(super) struct Patience {
+    /// Time between two tries.
+    pub every: Duration,
+    /// Ends the waiting once it is not zero.
+    pub stop: Arc<AtomicUsize>,
+}
+
 impl<'a> Log<'a> {
-    pub(super) fn new(file: EventLog, listener: &'a mut dyn FnMut(&Event)) -> Self {
-        Self { file, listener, trackers: None }
+    /// A log that fails where its disk does, or waits for it.
+    pub(super) fn new(
+        file: EventLog,
+        listener: &'a mut dyn FnMut(&Event),
+        patience: Option<Patience>,
+    ) -> Self {
+        Self { file, listener, patience, trackers: None }
     }
 
     /// Tells the trackers of the recipe too, from here on.
@@ -58,8 +77,38 @@ impl<'a> Log<'a> {
     }
 
     fn put(&mut self, time: f64, event: &Event) -> Result<(), RunError> {
-        self.file.append(time, event)?;
+        if let Err(error) = self.file.append(time, event) {
+            self.wait_for_disk(time, event, error)?;
+        }
         (self.listener)(event);
+        Ok(())
+    }
+
+    /// Tries until the line is written or the run is asked to stop, if it has the patience.
+    fn wait_for_disk(
+        &mut self,
+        now: f64,
+        event: &Event,
+        mut error: EventsError,
+    ) -> Result<(), RunError> {
+        let Some(Patience { every, stop }) = &self.patience else { return Err(error.into()) };
+        let message = format!("{error}; the run waits and tries again every {every:?}");
+        (self.listener)(&Event::Warning { message });
+        loop {
+            let asleep = Instant::now();
+            while asleep.elapsed() < *every {
+                if stop.load(Ordering::SeqCst) != 0 {
+                    return Err(error.into());
+                }
+                std::thread::sleep(GLANCE.min(*every));
+            }
+            match self.file.append(now, event) {
+                Ok(()) => break,
+                Err(again) => error = again,
+            }
+        }
+        let message = "the log can be written again; the run goes on".to_owned();
+        (self.listener)(&Event::Warning { message });
         Ok(())
     }
 
@@ -164,15 +213,18 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
         if step == self.total_steps && self.metric.is_none() {
             return Ok(None);
         }
-        let failed = |error: RunError| TrainError::evaluation(error.exit_code(), error);
+        let failed = |error: RunError| match error {
+            RunError::Stopped { .. } => TrainError::EvaluationStopped,
+            error => TrainError::evaluation(error.exit_code(), error),
+        };
         let model = policy.valid();
         let measured = match self.metric {
-            Some(BestMetric::ExactMatch) => super::measure(&model, self.loaded).map_err(failed)?,
+            Some(BestMetric::ExactMatch) => {
+                measure(&model, self.loaded, self.options).map_err(failed)?
+            }
             _ => {
-                let Loaded { dataset, padding, device, .. } = self.loaded;
-                let rows = &dataset.validation;
-                let loss = rekindle_eval::loss(&model, rows, EVAL_ROWS, *padding, device);
-                Measured { loss, answers: None }
+                let loss = validation_loss(&model, self.loaded, self.options);
+                Measured { loss: loss.map_err(failed)?, answers: None }
             }
         };
         self.log.measured(step, &measured).map_err(failed)?;
@@ -196,6 +248,10 @@ impl Observer<Decoder> for RunObserver<'_, '_> {
             || self.options.stop.load(Ordering::SeqCst) != 0
             || self.options.stop_after.is_some_and(|step| self.last_step >= step)
     }
+
+    fn save_requested(&mut self) -> bool {
+        self.options.save.swap(false, Ordering::SeqCst)
+    }
 }
 
 /// Number of weights that require a gradient.
@@ -212,4 +268,78 @@ pub(super) fn trainable(model: &Decoder) -> u64 {
     let mut count = Count(0);
     model.visit(&mut count);
     count.0
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::{Read, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const EVERY: Duration = Duration::from_millis(1);
+    /// Linux's flag by which a full pipe refuses instead of waiting.
+    const O_NONBLOCK: i32 = 0o4000;
+
+    /// What the listener hears of a warning, and what comes of it.
+    fn warned(file: File, stop: &Arc<AtomicUsize>) -> (Result<(), RunError>, Vec<String>) {
+        let mut heard = Vec::new();
+        let listener = &mut |event: &Event| match event {
+            Event::Warning { message } => heard.push(message.clone()),
+            other => panic!("{other:?}"),
+        };
+        let patience = Patience { every: EVERY, stop: Arc::clone(stop) };
+        let result = Log::new(EventLog::on(file), listener, Some(patience)).warn("a word");
+        (result, heard)
+    }
+
+    #[test]
+    fn a_log_without_room_says_so_once_and_waits_until_it_is_asked_to_stop() {
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let stop = Arc::new(AtomicUsize::new(0));
+        let asks = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(100 * EVERY);
+            asks.store(15, Ordering::SeqCst);
+        });
+        let (result, heard) = warned(full, &stop);
+        assert_eq!(result.unwrap_err().exit_code(), 6);
+        assert_eq!(heard.len(), 1);
+        assert!(heard[0].contains("No space left") && heard[0].contains("every 1ms"), "{heard:?}");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_log_goes_on_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let open = |write: bool| {
+            let mut options = fs::OpenOptions::new();
+            options.read(true).write(write).custom_flags(O_NONBLOCK).open(&path).unwrap()
+        };
+        let (mut reader, mut writer) = (open(true), open(true));
+        while writer.write(&[b'x'; 64]).is_ok() {}
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(50 * EVERY);
+            let mut all = Vec::new();
+            let mut part = [0; 4096];
+            for _ in 0..100 {
+                while let Ok(n @ 1..) = reader.read(&mut part) {
+                    all.extend_from_slice(&part[..n]);
+                }
+                std::thread::sleep(5 * EVERY);
+            }
+            String::from_utf8(all).unwrap()
+        });
+        let (result, heard) = warned(writer, &Arc::default());
+        result.unwrap();
+        let [waits, goes_on, word] = heard.as_slice() else { panic!("{heard:?}") };
+        assert!(waits.contains("tries again") && goes_on.contains("the run goes on"), "{heard:?}");
+        assert_eq!(word, "a word");
+        let read = thread.join().unwrap();
+        assert_eq!(read.matches("a word").count(), 1, "{read}");
+    }
 }

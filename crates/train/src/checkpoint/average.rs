@@ -7,12 +7,17 @@ use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::AVERAGE;
+use super::disk::Disk;
 use super::tensors::{Stored, check, data, fits, parse, read, save, unsaved};
 use crate::params::{ParamSpec, trainable_specs};
 use crate::{CheckpointError, Ema};
 
 /// Writes the averages under their weights' paths, in f32; without an average, a file of no tensor.
-pub(super) fn save_average(path: &Path, ema: Option<&Ema>) -> Result<(), CheckpointError> {
+pub(super) fn save_average(
+    disk: &dyn Disk,
+    path: &Path,
+    ema: Option<&Ema>,
+) -> Result<(), CheckpointError> {
     let mut stored = Vec::new();
     for (name, (average, shape)) in ema.iter().flat_map(|ema| &ema.averages) {
         let data = average.try_to_data().map_err(|error| unsaved(&error))?;
@@ -20,7 +25,7 @@ pub(super) fn save_average(path: &Path, ema: Option<&Ema>) -> Result<(), Checkpo
             .map_err(|error| unsaved(&error))?;
         stored.push((name.clone(), Stored::new(data)?));
     }
-    save(path, stored, None)
+    save(disk, path, stored, None)
 }
 
 /// Loads `average.safetensors` below `path`, which was verified, for the parameters of `policy`;

@@ -1,109 +1,126 @@
-//! Durable writes: synced files, atomic renames, leftovers.
+//! What checkpoints ask of a file system, so that it can be told to refuse.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
-
-use tempfile::TempDir;
 
 use crate::CheckpointError;
 
-const TEMPORARY_PREFIX: &str = ".saving-";
+/// The operations of a file system that a save consists of.
+///
+/// Whatever one of them refuses, and however often, no checkpoint saved before is lost: a save
+/// that fails leaves them as they were.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Creates a file that must not exist; a link in its place is not followed.
+    fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Creates a folder that must not exist; a link in its place is not followed.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
+    /// Moves a file or a folder.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the entries of a folder durable.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder and all that is in it; links in it are removed, not followed.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// The names of the folders in a folder; links to folders are none.
+    fn folders(&self, path: &Path) -> io::Result<Vec<String>>;
+}
+
+/// A file that is being written.
+pub trait DiskFile: Write {
+    /// Makes what was written durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The file system as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        // Windows opens no folder as a file, and keeps no promise about its entries either.
+        if cfg!(windows) {
+            return Ok(());
+        }
+        File::open(path)?.sync_all()
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn folders(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl DiskFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
 
 pub(super) fn io_error(action: &'static str, path: &Path, cause: io::Error) -> CheckpointError {
     CheckpointError::Io { action, path: path.to_path_buf(), cause }
 }
 
-/// A new hidden folder below `dir`, on the same file system as the checkpoints.
-pub(super) fn temporary_folder(dir: &Path) -> Result<TempDir, CheckpointError> {
-    tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .tempdir_in(dir)
-        .map_err(|cause| io_error("create a folder in", dir, cause))
-}
+/// Bytes gathered before they go to the file.
+const BUFFER: usize = 1 << 20;
 
-/// Writes a file that must not exist yet, and syncs it.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+/// Writes a file that must not exist yet with `content`, and syncs it.
+pub(super) fn write_new(
+    disk: &dyn Disk,
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), CheckpointError> {
+    let file = disk.create_file(path).map_err(|cause| io_error("create", path, cause))?;
     let error = |cause| io_error("write", path, cause);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(error)?;
-    file.write_all(bytes).map_err(error)?;
-    file.sync_all().map_err(error)
+    let mut buffer = BufWriter::with_capacity(BUFFER, file);
+    content(&mut buffer).map_err(error)?;
+    // A buffer that is dropped would write once more and hide what comes of it.
+    let mut file = buffer.into_inner().map_err(|failed| error(failed.into_error()))?;
+    file.sync().map_err(|cause| io_error("sync", path, cause))
 }
 
-/// Makes a file written by somebody else durable.
-pub(super) fn sync_file(path: &Path) -> Result<(), CheckpointError> {
-    let file = OpenOptions::new().write(true).open(path);
-    file.and_then(|file| file.sync_all()).map_err(|cause| io_error("sync", path, cause))
+/// The names of the folders below `dir`; none if `dir` is absent.
+pub(super) fn folders(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, CheckpointError> {
+    match disk.folders(dir) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.map_err(|cause| io_error("list", dir, cause)),
+    }
 }
 
-/// Makes the entries of a folder durable.
-pub(super) fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
-    // Windows opens no folder as a file, and keeps no promise about its entries either.
-    if cfg!(windows) {
+/// Creates `dir` and what it lies in, and makes their names durable.
+pub(super) fn ensure_folder(disk: &dyn Disk, dir: &Path) -> Result<(), CheckpointError> {
+    if dir.is_dir() {
         return Ok(());
     }
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|cause| io_error("sync", path, cause))
-}
-
-/// Moves `folder` to `path`, in place of what may be there, and syncs the parent.
-pub(super) fn replace_folder(folder: TempDir, path: &Path) -> Result<(), CheckpointError> {
-    let parent = path.parent().expect("a checkpoint lies in a folder");
-    // A folder cannot be renamed onto a full one: the old one steps aside, and goes last.
-    let old = match fs::symlink_metadata(path) {
-        Ok(_) => Some(move_aside(path, parent)?),
-        Err(_) => None,
-    };
-    fs::rename(folder.path(), path).map_err(|cause| io_error("rename to", path, cause))?;
-    // The folder has moved; there is nothing left to remove.
-    let _moved = folder.keep();
-    sync_folder(parent)?;
-    match old {
-        Some(old) => old.close().map_err(|cause| io_error("remove the old", path, cause)),
-        None => Ok(()),
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        ensure_folder(disk, parent)?;
     }
-}
-
-/// Removes a checkpoint so that no half-removed folder ever bears its name.
-pub(super) fn discard_folder(path: &Path) -> Result<(), CheckpointError> {
-    let parent = path.parent().expect("a checkpoint lies in a folder");
-    let old = move_aside(path, parent)?;
-    old.close().map_err(|cause| io_error("remove", path, cause))
-}
-
-fn move_aside(path: &Path, parent: &Path) -> Result<TempDir, CheckpointError> {
-    let aside = temporary_folder(parent)?;
-    fs::rename(path, aside.path().join("old"))
-        .map_err(|cause| io_error("move away", path, cause))?;
-    Ok(aside)
-}
-
-/// The names of the folders below `dir`; none if `dir` is absent. Links are not followed.
-pub(super) fn folders(dir: &Path) -> Result<Vec<String>, CheckpointError> {
-    let error = |cause| io_error("list", dir, cause);
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(cause) => return Err(error(cause)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(error)?;
-        if entry.file_type().map_err(error)?.is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// Removes the temporary folders below `dir`.
-pub(super) fn remove_temporary(dir: &Path) -> Result<(), CheckpointError> {
-    for name in folders(dir)?.iter().filter(|name| name.starts_with(TEMPORARY_PREFIX)) {
-        let path = dir.join(name);
-        fs::remove_dir_all(&path).map_err(|cause| io_error("remove", &path, cause))?;
-    }
-    Ok(())
+    disk.create_folder(dir).map_err(|cause| io_error("create", dir, cause))?;
+    let parent = parent.unwrap_or(Path::new("."));
+    disk.sync_folder(parent).map_err(|cause| io_error("sync", parent, cause))
 }

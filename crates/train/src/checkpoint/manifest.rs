@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::FILES;
-use super::disk::{io_error, write_new};
+use super::disk::{Disk, io_error, write_new};
 use crate::CheckpointError;
 
 const MANIFEST: &str = "manifest.json";
@@ -29,7 +29,7 @@ struct Entry {
 }
 
 /// Writes the manifest of the files in `folder`.
-pub(super) fn write(folder: &Path) -> Result<(), CheckpointError> {
+pub(super) fn write(disk: &dyn Disk, folder: &Path) -> Result<(), CheckpointError> {
     let mut files = BTreeMap::new();
     for name in FILES {
         let path = folder.join(name);
@@ -37,7 +37,7 @@ pub(super) fn write(folder: &Path) -> Result<(), CheckpointError> {
         files.insert(name.to_string(), entry);
     }
     let text = serde_json::to_vec_pretty(&Manifest { files }).expect("strings and numbers");
-    write_new(&folder.join(MANIFEST), &text)
+    write_new(disk, &folder.join(MANIFEST), |out| out.write_all(&text))
 }
 
 /// Everything in `folder` that is not as its manifest says; empty for a whole checkpoint.
@@ -71,14 +71,20 @@ pub(super) fn problems(folder: &Path) -> Vec<String> {
 }
 
 fn read(path: &Path) -> Result<Manifest, String> {
+    let text = bounded(path, MAX_MANIFEST_BYTES)?;
+    serde_json::from_slice(&text).map_err(|error| format!("cannot be parsed: {error}"))
+}
+
+/// The content of a regular file of at most `max` bytes, or what is wrong with it.
+pub(super) fn bounded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let file = open_regular(path).map_err(|cause| format!("cannot be read: {cause}"))?;
     let mut text = Vec::new();
-    let read = file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text);
+    let read = file.take(max + 1).read_to_end(&mut text);
     read.map_err(|cause| format!("cannot be read: {cause}"))?;
-    if text.len() as u64 > MAX_MANIFEST_BYTES {
-        return Err(format!("is longer than {MAX_MANIFEST_BYTES} bytes"));
+    if text.len() as u64 > max {
+        return Err(format!("is longer than {max} bytes"));
     }
-    serde_json::from_slice(&text).map_err(|error| format!("cannot be parsed: {error}"))
+    Ok(text)
 }
 
 fn measure(path: &Path) -> io::Result<Entry> {

@@ -8,6 +8,7 @@ use burn::tensor::{DType, TensorData};
 use safetensors::SafeTensors;
 
 use super::OPTIMIZER;
+use super::disk::Disk;
 use super::tensors::{Stored, check, data, parse, read, save, unsaved};
 use crate::optimizer::{ParamState, Slot, StateTensor};
 use crate::params::{ParamSpec, trainable_specs};
@@ -19,7 +20,11 @@ const METHOD: &str = "method";
 const STEPS: &str = "steps";
 
 /// Writes every parameter's tensors under its path and their names, with its count of updates.
-pub(super) fn save_state(path: &Path, optimizer: &Optimizer) -> Result<(), CheckpointError> {
+pub(super) fn save_state(
+    disk: &dyn Disk,
+    path: &Path,
+    optimizer: &Optimizer,
+) -> Result<(), CheckpointError> {
     let mut stored = Vec::new();
     for (name, state) in &optimizer.states {
         for (slot, tensor) in state.slots.iter().zip(&state.tensors) {
@@ -32,7 +37,7 @@ pub(super) fn save_state(path: &Path, optimizer: &Optimizer) -> Result<(), Check
         stored.push((format!("{name}.{STEPS}"), steps));
     }
     let method = HashMap::from([(METHOD.to_owned(), optimizer.method().name().to_owned())]);
-    save(path, stored, Some(method))
+    save(disk, path, stored, Some(method))
 }
 
 /// Loads `optimizer.safetensors` below `path`, which was verified, for the parameters of `policy`.

@@ -1,21 +1,22 @@
 //! Tensors of a checkpoint, to safetensors and back.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, TensorData};
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
 
 use super::TRAINABLE;
-use super::disk::{io_error, sync_file};
+use super::disk::{Disk, io_error, write_new};
 use crate::CheckpointError;
 use crate::params::{ParamSpec, replace_trainable, trainable_specs};
 
 /// Writes the trainable parameters, bit for bit in their own types.
 pub(super) fn save_weights(
+    disk: &dyn Disk,
     path: &Path,
     weights: Vec<(String, TensorData)>,
 ) -> Result<(), CheckpointError> {
@@ -23,7 +24,7 @@ pub(super) fn save_weights(
     for (name, data) in weights {
         stored.push((name, Stored::new(data)?));
     }
-    save(path, stored, None)
+    save(disk, path, stored, None)
 }
 
 /// Loads `trainable.safetensors` below `path`, which was verified, into `policy`.
@@ -95,34 +96,34 @@ impl Stored {
     }
 }
 
-impl View for Stored {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
+/// The header's length stands before it in so many bytes, and is a multiple of them.
+const ALIGNMENT: usize = 8;
 
-    fn shape(&self) -> &[usize] {
-        self.data.shape().as_slice()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.data.as_bytes())
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.as_bytes().len()
-    }
-}
-
+/// Writes safetensors as the library does, piece by piece and through `disk`.
 pub(super) fn save(
+    disk: &dyn Disk,
     path: &Path,
-    tensors: Vec<(String, Stored)>,
+    mut tensors: Vec<(String, Stored)>,
     metadata: Option<HashMap<String, String>>,
 ) -> Result<(), CheckpointError> {
-    safetensors::serialize_to_file(tensors, metadata, path).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(cause) => io_error("write", path, cause),
-        other => unsaved(&other),
-    })?;
-    sync_file(path)
+    // Wide types first, so that all data are aligned; then by name.
+    tensors.sort_by(|(a, left), (b, right)| right.dtype.cmp(&left.dtype).then(a.cmp(b)));
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, Stored { dtype, data })| {
+        let start = end;
+        end += data.as_bytes().len();
+        let shape = data.shape().as_slice().to_vec();
+        (name.clone(), TensorInfo { dtype: *dtype, shape, data_offsets: (start, end) })
+    });
+    let infos = infos.collect();
+    let header = Metadata::new(metadata, infos).map_err(|error| unsaved(&error))?;
+    let mut header = serde_json::to_vec(&header).map_err(|error| unsaved(&error))?;
+    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+    write_new(disk, path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, stored)| out.write_all(stored.data.as_bytes()))
+    })
 }
 
 pub(super) fn read(path: &Path, name: &str) -> Result<Vec<u8>, CheckpointError> {

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::toy::{Mlp, Recorder, plan, run, state, state_with};
 use crate::{Adafactor, AdamW, AdamW8bit, Ended, Lion, Muon, Optimizer, OptimizerMethod, Sgd};
@@ -223,10 +225,76 @@ fn an_unknown_layout_is_named() {
     fs::write(path.join(STATE), text.replace("\"layout\": 2", "\"layout\": 9, \"new\": 0"))
         .unwrap();
     fs::remove_file(path.join("manifest.json")).unwrap();
-    manifest::write(&path).unwrap();
+    manifest::write(&RealDisk, &path).unwrap();
     let error = verify(&path).unwrap_err();
-    assert!(error.to_string().contains("has layout 9"), "{error}");
+    let wanted = format!("has layout 9, written by version `{}`", env!("CARGO_PKG_VERSION"));
+    assert!(error.to_string().contains(&wanted), "{error}");
     assert_eq!(error.exit_code(), 4);
+}
+
+#[test]
+fn a_checkpoint_of_the_first_layout_is_named_as_such_and_not_as_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let path = plan.checkpoints_dir().join("step-000001");
+    // It had no average, and its state none of the keys that came later.
+    fs::remove_file(path.join(AVERAGE)).unwrap();
+    let text = fs::read(path.join(STATE)).unwrap();
+    let mut state: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let map = state.as_object_mut().unwrap();
+    map.retain(|key, _| {
+        !["loss_scale", "best", "evaluated", "evaluation_due"].contains(&key.as_str())
+    });
+    map.insert("layout".to_owned(), 1.into());
+    fs::write(path.join(STATE), state.to_string()).unwrap();
+    let text = fs::read(path.join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    manifest["files"].as_object_mut().unwrap().remove(AVERAGE);
+    fs::write(path.join("manifest.json"), manifest.to_string()).unwrap();
+    let error = verify(&path).unwrap_err();
+    assert!(matches!(error, CheckpointError::Layout { found: 1, .. }), "{error}");
+    let error = latest(&plan.checkpoints_dir()).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    assert!(error.to_string().contains("has layout 1"), "{error}");
+}
+
+#[test]
+fn sizes_beyond_all_measure_in_a_manifest_are_compared_and_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    let path = plan.checkpoints_dir().join("step-000001");
+    let manifest = path.join("manifest.json");
+    let text = fs::read(&manifest).unwrap();
+    let mut hostile: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    hostile["files"][TRAINABLE]["bytes"] = u64::MAX.into();
+    fs::write(&manifest, hostile.to_string()).unwrap();
+    let told = verify(&path).unwrap_err().to_string();
+    assert!(told.contains("instead of 18446744073709551615"), "{told}");
+}
+
+#[test]
+fn the_newest_checkpoint_is_the_one_of_the_last_step_whatever_the_clock_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 7);
+    let hour = std::time::Duration::from_secs(3600);
+    for (age, (_, path)) in list(&plan.checkpoints_dir()).unwrap().iter().enumerate() {
+        let time = std::time::SystemTime::now() - hour * age as u32;
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+    assert_eq!(latest(&plan.checkpoints_dir()).unwrap().unwrap().saved.step, 7);
+}
+
+#[test]
+fn tensors_are_written_as_safetensors_itself_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = stopped(dir.path(), 1);
+    for name in [TRAINABLE, OPTIMIZER, AVERAGE] {
+        let bytes = fs::read(plan.checkpoint_dir(1).join(name)).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let again = safetensors::serialize(file.iter(), header.metadata().clone()).unwrap();
+        assert!(again == bytes, "{name}");
+    }
 }
 
 #[test]

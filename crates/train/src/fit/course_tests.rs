@@ -142,6 +142,100 @@ fn an_overflow_for_ever_lowers_the_scale_to_its_floor_and_then_ends_the_run() {
     assert_eq!(recorder.warnings.len(), 18);
 }
 
+#[test]
+fn an_evaluation_given_up_for_a_stop_is_made_first_when_the_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let metric = Metric { greater_is_better: false, keep_best: true, early_stopping: None };
+    let values = vec![3.0, 1.0, 2.0];
+    for given_up in [2, 4, 6] {
+        let plan = |name: String| TrainPlan {
+            metric: Some(metric),
+            eval_every: Some(2),
+            save_every: Some(2),
+            ..plan(&dir.path().join(name), 6)
+        };
+        let whole = plan(format!("whole-{given_up}"));
+        let mut recorder = Recorder { values: values.clone(), ..Recorder::default() };
+        let wanted = run(state(0.3), &[], &whole, &mut recorder).unwrap();
+
+        let plan = plan(format!("run-{given_up}"));
+        let mut first =
+            Recorder { values: values.clone(), give_up: Some(given_up), ..Recorder::default() };
+        let outcome = run(state(0.3), &[], &plan, &mut first).unwrap();
+        assert_eq!((outcome.ended, outcome.state.step), (Ended::Stopped, given_up));
+        let (resumed, saved) = state(0.3).restore(&plan.checkpoint_dir(given_up)).unwrap();
+        assert!(saved.evaluation_due);
+        let rest = values[first.evaluated.len()..].to_vec();
+        let mut second = Recorder { values: rest, ..Recorder::default() };
+        let outcome = run(resumed, &[], &plan, &mut second).unwrap();
+        assert_eq!(second.evaluated[0], given_up);
+        let both = |first: &Recorder, second: &Recorder| {
+            [first.measured.clone(), second.measured.clone()].concat()
+        };
+        assert_eq!(both(&first, &second), recorder.measured);
+        assert_eq!(outcome.state.policy.bits(), wanted.state.policy.bits());
+        assert_eq!(outcome.state.best, wanted.state.best);
+        let saved = checkpoint::verify(&plan.checkpoint_dir(6)).unwrap();
+        assert_eq!(saved, checkpoint::verify(&whole.checkpoint_dir(6)).unwrap());
+    }
+}
+
+#[test]
+fn a_run_that_had_stopped_early_does_not_train_on_when_it_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let early_stopping = Some(EarlyStopping { patience: 1, threshold: 0.0 });
+    let metric = Metric { greater_is_better: false, keep_best: false, early_stopping };
+    let plan = TrainPlan {
+        metric: Some(metric),
+        eval_every: Some(1),
+        save_every: Some(1),
+        ..plan(dir.path(), 20)
+    };
+    let mut recorder = Recorder { values: vec![1.0, 2.0], ..Recorder::default() };
+    let first = run(state(0.0), &[], &plan, &mut recorder).unwrap();
+    assert_eq!((first.ended, first.state.step), (Ended::EarlyStopped, 2));
+    let (resumed, _) = state(0.0).restore(&plan.checkpoint_dir(2)).unwrap();
+    let mut recorder = Recorder::default();
+    let second = run(resumed, &[], &plan, &mut recorder).unwrap();
+    assert_eq!((second.ended, second.state.step), (Ended::EarlyStopped, 2));
+    assert!(recorder.reports.is_empty() && recorder.checkpoints.is_empty());
+    assert_eq!(second.state.policy.bits(), first.state.policy.bits());
+}
+
+#[test]
+fn a_run_that_was_cut_off_after_its_last_step_does_not_evaluate_that_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let metric = Metric { greater_is_better: false, keep_best: false, early_stopping: None };
+    // The last evaluation is due by its step, or by the end alone.
+    for (eval_every, values) in [(2, vec![1.0, 2.0, 3.0]), (4, vec![1.0, 2.0])] {
+        let plan = TrainPlan {
+            metric: Some(metric),
+            eval_every: Some(eval_every),
+            save_every: Some(2),
+            ..plan(&dir.path().join(eval_every.to_string()), 6)
+        };
+        let mut recorder = Recorder { values, ..Recorder::default() };
+        let first = run(state(0.0), &[], &plan, &mut recorder).unwrap();
+        let (resumed, saved) = state(0.0).restore(&plan.checkpoint_dir(6)).unwrap();
+        assert_eq!(saved.best, first.state.best);
+        let mut recorder = Recorder { values: vec![9.0], ..Recorder::default() };
+        let second = run(resumed, &[], &plan, &mut recorder).unwrap();
+        assert!(recorder.evaluated.is_empty() && recorder.checkpoints.is_empty());
+        assert_eq!(second.state.best, first.state.best);
+        assert_eq!(checkpoint::verify(&plan.checkpoint_dir(6)).unwrap(), saved);
+    }
+}
+
+#[test]
+fn a_checkpoint_asked_for_is_saved_after_the_step_and_the_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path(), 6);
+    let mut recorder = Recorder { save_after: vec![2, 3], ..Recorder::default() };
+    let outcome = run(state(0.0), &[], &plan, &mut recorder).unwrap();
+    assert_eq!((outcome.ended, outcome.state.step), (Ended::Finished, 6));
+    assert_eq!(recorder.checkpoints, [2, 3].map(|step| plan.checkpoint_dir(step)));
+}
+
 /// The squared error on a device that has no room for more rows than this.
 struct Tight(usize);
 

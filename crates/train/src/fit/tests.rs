@@ -131,6 +131,17 @@ fn the_third_broken_step_in_a_row_ends_the_run() {
     assert!(matches!(error, TrainError::Diverged { step: 8, in_a_row: 3, .. }), "{error}");
     assert_eq!(recorder.warnings.len(), 4);
     assert_eq!(recorder.reports.len(), 7);
+    // The rows and numbers of the three are in a file that the message names.
+    let path = dir.path().join("nonfinite-step-8.json");
+    assert!(error.to_string().contains(&format!("`{}`", path.display())), "{error}");
+    let dump: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let steps = dump["steps"].as_array().unwrap();
+    assert_eq!(steps.iter().map(|it| it["step"].as_u64().unwrap()).collect::<Vec<_>>(), [6, 7, 8]);
+    let samples = serde_json::json!([[[20], [21]], [[22], [23]]]);
+    assert_eq!(steps[0]["micro_batch_samples"], samples);
+    assert_eq!(steps[0]["micro_batch_losses"][0], "NaN");
+    assert!(steps[0]["micro_batch_losses"][1].as_f64().unwrap() > 0.0);
+    assert_eq!((&steps[0]["loss"], &steps[0]["grad_norm"]), (&"NaN".into(), &"NaN".into()));
 }
 
 #[test]

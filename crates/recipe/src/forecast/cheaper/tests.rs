@@ -23,6 +23,7 @@ fn dataset() -> Dataset {
         |&len: &usize| Sample { tokens: vec![3; len], target: vec![true; len], truncated: false };
     Dataset {
         train: ROWS.iter().map(sample).collect(),
+        train_rows: Vec::new(),
         validation: Vec::new(),
         questions: Vec::new(),
         target_tokens: 0,
