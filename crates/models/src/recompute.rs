@@ -103,3 +103,33 @@ fn mixed(seed: u64, index: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+    use rekindle_testkit::device;
+
+    use super::*;
+
+    #[test]
+    fn noise_fills_the_interval_that_the_length_of_the_row_gives() {
+        const HIDDEN: usize = 64;
+        let (rows, seq, alpha) = (2, 40, 5.0);
+        let lengths = [40, 10];
+        let segments = (0..rows * seq).map(|at| i32::from(at % seq < lengths[at / seq])).collect();
+        let segments = TensorData::new::<i32, _>(segments, [rows, seq]);
+        let segments = Tensor::<2, Int>::from_data(segments, &device());
+        let x = Tensor::<3>::zeros([rows, seq, HIDDEN], &device().autodiff());
+        let noise: Vec<f32> = neftune(x, &segments, alpha, 7).into_data().try_to_vec().unwrap();
+        for (noise, len) in noise.chunks(seq * HIDDEN).zip(lengths) {
+            let bound = (alpha / ((len * HIDDEN) as f64).sqrt()) as f32;
+            let largest = noise.iter().fold(0.0f32, |most, it| most.max(it.abs()));
+            assert!(largest <= bound && largest > 0.99 * bound, "{largest} of {bound}");
+            let mean = noise.iter().sum::<f32>() / noise.len() as f32;
+            assert!(mean.abs() < 0.05 * bound, "{mean} of {bound}");
+            // A uniform number's square is a third of its bound's on average.
+            let square = noise.iter().map(|it| it * it).sum::<f32>() / noise.len() as f32;
+            assert!((square / (bound * bound) - 1.0 / 3.0).abs() < 0.02, "{square}");
+        }
+    }
+}
