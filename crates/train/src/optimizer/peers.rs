@@ -33,7 +33,7 @@ fn draw(param: u64, step: u64, elements: usize) -> Vec<f32> {
         x ^= x >> 16;
         let number = (x >> 8) as f32 / 8_388_608.0 - 1.0;
         let halvings = (x & 7) + step % 3;
-        if x % 61 == 0 { 0.0 } else { number * 0.5f32.powi(halvings as i32) }
+        if x.is_multiple_of(61) { 0.0 } else { number * 0.5f32.powi(halvings as i32) }
     };
     (0..elements as u64).map(one).collect()
 }
