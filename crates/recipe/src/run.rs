@@ -21,7 +21,7 @@ use rekindle_eval::{ExactMatch, Loss};
 use rekindle_kernels::length_multiple;
 use rekindle_models::{Decoder, Generation};
 use rekindle_track::Credentials;
-use rekindle_train::{Ended, OnSaveError, StepSource, TrainError, TrainState, fit};
+use rekindle_train::{Ended, Found, OnSaveError, StepSource, TrainError, TrainState, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Dataset, Rows};
@@ -249,8 +249,12 @@ impl Begun<'_> {
         folder.write_plan(plan, recipe_text)?;
         folder.write_rejects(&loaded.dataset.rejects)?;
         let file = folder.event_log(state.step)?;
+        let untold = folder.checkpoint.as_ref().filter(|_| !file.tells_of_checkpoint());
         let mut log = Log::new(file, listener, log_patience(plan, options));
-        log.track(plan, &options.credentials, state.step);
+        use rekindle_track::Credentials;
+        if let Some(Found { path, .. }) = untold {
+            log.event(&Event::Checkpoint { step: state.step, path: path.clone() })?;
+        }
         announce(&mut log, plan, loaded, device, total_steps)?;
         let environment = options.host.with_model(&plan.recipe.model, options.full_hash)?;
         log.surroundings(environment, &loaded.dataset, data_hash)?;

@@ -240,7 +240,7 @@ fn events(dir: &Path) -> Vec<Value> {
 fn last_step(dir: &Path) -> u64 {
     let events = events(dir);
     let steps = events.iter().filter(|it| it["event"] == "step");
-    steps.filter_map(|it| it["step"].as_u64()).last().unwrap_or(0)
+    steps.filter_map(|it| it["step"].as_u64()).next_back().unwrap_or(0)
 }
 
 /// Waits until a process hears SIGTERM; whether it did before it ended.

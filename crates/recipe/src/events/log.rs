@@ -41,6 +41,8 @@ pub struct EventLog {
     path: PathBuf,
     /// Bytes of whole lines.
     length: u64,
+    /// Whether it tells of the checkpoint that the run goes on from.
+    tells_of_checkpoint: bool,
 }
 
 impl EventLog {
@@ -51,7 +53,7 @@ impl EventLog {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, EventsError> {
         let path = path.into();
         match OpenOptions::new().append(true).create_new(true).open(&path) {
-            Ok(file) => Ok(Self { file, path, length: 0 }),
+            Ok(file) => Ok(Self { file, path, length: 0, tells_of_checkpoint: false }),
             Err(source) => Err(EventsError::Io { action: "create", path, source }),
         }
     }
@@ -59,7 +61,7 @@ impl EventLog {
     /// A log in a file of a test's.
     #[cfg(test)]
     pub(crate) fn on(file: File) -> Self {
-        Self { file, path: "events.jsonl".into(), length: 0 }
+        Self { file, path: "events.jsonl".into(), length: 0, tells_of_checkpoint: false }
     }
 
     /// Opens the log of a run that goes on after `step`; makes it if it is missing.
@@ -84,15 +86,26 @@ impl EventLog {
         lines.retain(|(line, record)| {
             index += 1;
             let measured = matches!(record.event, Event::Eval { .. } | Event::Sample { .. });
-            // Without a checkpoint all is done again, and at step 0 the base model is measured.
-            let again = measured && saved.map_or(step == 0, |saved| index > saved);
+            // At step 0 the base model is told of again, measured anew or not.
+            let again = measured && (step == 0 || saved.is_some_and(|saved| index > saved));
             step_of(line, record).is_none_or(|of| of < step || (of == step && !again))
         });
         let length = lines.iter().map(|(line, _)| line.len() as u64 + 1).sum();
         replace(&path, lines.iter().map(|(line, _)| *line))
             .and_then(|()| OpenOptions::new().append(true).open(&path))
-            .map(|file| Self { file, path: path.clone(), length })
+            .map(|file| Self {
+                file,
+                path: path.clone(),
+                length,
+                tells_of_checkpoint: saved.is_some(),
+            })
             .map_err(|source| EventsError::Io { action: "rewrite", path, source })
+    }
+
+    /// Whether the log of a run that goes on tells of the checkpoint it goes on from; a process that
+    /// was killed may have saved it without a word.
+    pub(crate) fn tells_of_checkpoint(&self) -> bool {
+        self.tells_of_checkpoint
     }
 
     /// Adds a line; `time` is in seconds since 1970-01-01 UTC. The line is whole on return, or not

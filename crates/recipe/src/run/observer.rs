@@ -270,7 +270,8 @@ pub(super) fn trainable(model: &Decoder) -> u64 {
     count.0
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::fs::{self, File};
     use std::io::{Read, Write};
