@@ -251,7 +251,7 @@ impl Begun<'_> {
         let file = folder.event_log(state.step)?;
         let untold = folder.checkpoint.as_ref().filter(|_| !file.tells_of_checkpoint());
         let mut log = Log::new(file, listener, log_patience(plan, options));
-        use rekindle_track::Credentials;
+        log.track(plan, &options.credentials, state.step);
         if let Some(Found { path, .. }) = untold {
             log.event(&Event::Checkpoint { step: state.step, path: path.clone() })?;
         }
