@@ -169,7 +169,9 @@ impl Observer<Decoder> for Reports {
 
     fn on_checkpoint(&mut self, _step: u64, _path: &Path) {}
 
-    fn on_warning(&mut self, _message: &str) {}
+    fn on_warning(&mut self, message: &str) {
+        eprintln!("warning: {message}");
+    }
 
     fn stop_requested(&self) -> bool {
         false

@@ -24,6 +24,10 @@ pub use cheaper::Change;
 /// 49,152 on a processor.
 const PROGRAM: u64 = 48 << 20;
 
+/// What a GPU holds beside: CUDA's context, compiled kernels, copies of a chunk of logits and of
+/// scores, and pages that the pool keeps; measured on an H100.
+const ON_GPU: u64 = 850 << 20;
+
 /// Rows that are generated from at once.
 const QUESTION_ROWS: usize = 32;
 
@@ -153,7 +157,8 @@ impl Forecast {
         let training = footprint.peak(on_device + average, accumulates);
         let (evaluation, cache) = evaluation(plan, arch, dataset, padding, width);
         let held = footprint.weights + footprint.adapters + on_device + average;
-        let peak_bytes = training.max(held + evaluation.max(cache)) + PROGRAM;
+        let program = if is_host { PROGRAM } else { ON_GPU };
+        let peak_bytes = training.max(held + evaluation.max(cache)) + program;
         let passes = steps as f64 / steps_per_epoch as f64;
         let flops = Flops::of(arch, &trained, pass.seq, recompute).done_per_token(&trained);
         let part = |name, bytes| MemoryPart { name, bytes };
@@ -172,7 +177,7 @@ impl Forecast {
                 part("loss and logits chunk", footprint.loss),
                 part("evaluation", evaluation),
                 part("cache of answers", cache),
-                part("program", PROGRAM),
+                part("program", program),
             ],
             peak_bytes,
             total_parameters: arch.n_parameters() as u64 + footprint.adapters / 4,

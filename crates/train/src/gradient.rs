@@ -55,7 +55,12 @@ pub(crate) fn accumulate<M: Module, O: Objective<M>>(
     // The step's numbers are read from the device in one go.
     let norm = global_norm(policy, &grads).ok_or(TrainError::NothingToTrain { step })?;
     let numbers = sums.read(norm);
-    let numbers = numbers.map_err(|error| TrainError::Device { step, cause: error.to_string() })?;
+    let failed = |cause: String| TrainError::Device { step, cause };
+    let numbers = numbers.map_err(|error| failed(error.to_string()))?;
+    // A device may hand over numbers and still have failed at some of what they were made of.
+    for device in seeds.devices {
+        device.sync().map_err(|error| failed(error.to_string()))?;
+    }
     Ok((grads, sums, numbers))
 }
 

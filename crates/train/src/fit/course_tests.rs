@@ -277,3 +277,29 @@ fn a_step_without_room_is_done_in_halves_and_gives_the_same_weights() {
     let error = tight(0).0.unwrap_err();
     assert_eq!(error.exit_code(), 5);
 }
+
+/// A loss of nothing: what a device gives that has computed nothing.
+struct Nothing;
+
+impl Objective<Mlp> for Nothing {
+    type Batch = Batch;
+
+    fn units(&self, batch: &Batch) -> usize {
+        SquaredError.units(batch)
+    }
+
+    fn loss(&self, policy: &Mlp, batch: &Batch) -> LossSum {
+        let LossSum { total, metrics } = SquaredError.loss(policy, batch);
+        LossSum { total: total * 0.0, metrics }
+    }
+}
+
+#[test]
+fn a_loss_and_a_gradient_of_exactly_zero_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut recorder, _turn) = (Recorder::default(), turn());
+    let mut source = Rows { next: 0, broken: Vec::new() };
+    fit(state(0.0), &Nothing, &mut source, &plan(dir.path(), 2), &mut recorder).unwrap();
+    assert_eq!(recorder.warnings.len(), 2, "{:?}", recorder.warnings);
+    assert!(recorder.warnings[0].contains("exactly zero"), "{:?}", recorder.warnings);
+}
