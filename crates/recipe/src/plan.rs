@@ -6,13 +6,14 @@ mod updates;
 use std::path::{Path, PathBuf};
 
 use rekindle_models::Arch;
+use rekindle_models::arch::RopeSpec;
 use rekindle_peft_core::{LoraConfig, LoraInit, Targets};
 use rekindle_train::{Schedule, TrainPlan};
 use serde_json::Value;
 
 use crate::error::RunError;
 use crate::model::longest_row;
-use crate::recipe::{self, Length, Method, Problem, Recipe, TargetModules};
+use crate::recipe::{self, Batching, Length, Method, Packing, Problem, Recipe, TargetModules};
 
 /// A run, resolved.
 #[derive(Clone, Debug)]
@@ -148,18 +149,32 @@ impl Plan {
     /// Checks the recipe against the model; rows are padded to a multiple of `multiple`.
     ///
     /// # Errors
-    /// [`RunError::Problems`] where rows may be longer than the positions that the model learned.
+    /// [`RunError::Problems`] where rows may be longer than the positions that the model learned,
+    /// and where texts that share a row may want rotations of different lengths.
     pub fn check_model(&self, arch: &Arch, multiple: usize) -> Result<(), RunError> {
-        let max_tokens = self.recipe.data.max_tokens;
-        let Some(longest) = longest_row(arch, multiple).filter(|&it| it < max_tokens) else {
-            return Ok(());
+        let data = &self.recipe.data;
+        let max_tokens = data.max_tokens;
+        let refuse = |wanted: String| {
+            let (key, found) = ("data.max_tokens".to_owned(), format!("`{max_tokens}`"));
+            Err(RunError::Problems(vec![Problem { key, found, wanted }]))
         };
-        let positions = arch.max_positions;
-        Err(RunError::Problems(vec![Problem {
-            key: "data.max_tokens".to_owned(),
-            found: format!("`{max_tokens}`"),
-            wanted: format!("at most `{longest}`: the model has learned {positions} positions"),
-        }]))
+        if let Some(longest) = longest_row(arch, multiple).filter(|&it| it < max_tokens) {
+            let positions = arch.max_positions;
+            return refuse(format!(
+                "at most `{longest}`: the model has learned {positions} positions"
+            ));
+        }
+        let shared = data.packing != Packing::None || data.batching != Batching::Padded;
+        let change = arch.rope.as_ref().and_then(RopeSpec::length_of_change);
+        // Padding counts on from the last text of a row.
+        let most = change.map(|it| it.saturating_sub(multiple)).filter(|_| shared);
+        match most.filter(|&most| most < max_tokens) {
+            Some(most) => refuse(format!(
+                "at most `{most}`, or `data.packing = \"none\"` and `data.batching = \"padded\"`: \
+                 the model rotates longer texts by other angles, and a row has one set of them"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The resolved recipe as TOML.
@@ -257,12 +272,37 @@ mod tests {
         arch.max_positions = 80;
         assert!(check(65, 32, &arch).is_ok());
         assert!(check(66, 32, &arch).is_err());
-        arch.rope = Some(rekindle_models::arch::RopeSpec {
+        arch.rope = Some(RopeSpec {
             theta: 10_000.0,
             dims: 8,
             scaling: rekindle_models::arch::RopeScaling::None,
         });
         assert!(check(66, 32, &arch).is_ok());
+    }
+
+    #[test]
+    fn texts_of_other_angles_share_no_row() {
+        let family = |name: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/families");
+            rekindle_models::load::open(&Path::new(folder).join(name)).unwrap().arch().unwrap()
+        };
+        let check = |name: &str, data: &str| {
+            let text = format!("model = \"m\"\n[method.lora]\n[data]\ntrain = \"t\"\n{data}");
+            let recipe = Recipe::parse(&text, "r.toml").unwrap();
+            Plan::resolve(recipe, "r").unwrap().check_model(&family(name), 1)
+        };
+        for name in ["phi3_longrope", "llama_dynamic"] {
+            let change = family(name).rope.unwrap().length_of_change().unwrap();
+            for layout in ["packing = \"bfd\"", "batching = \"padding_free\""] {
+                let data = |max: usize| format!("max_tokens = {max}\n{layout}\n");
+                assert!(check(name, &data(change - 1)).is_ok(), "{name}, {layout}");
+                let error = check(name, &data(change)).unwrap_err();
+                assert_eq!(error.exit_code(), 2);
+                assert!(error.to_string().contains("by other angles"), "{error}");
+            }
+            assert!(check(name, &format!("max_tokens = {change}\n")).is_ok());
+        }
+        assert!(check("llama3", "max_tokens = 9999\npacking = \"bfd\"\n").is_ok());
     }
 
     #[test]

@@ -122,7 +122,16 @@ impl RopeSpec {
 
     /// Whether a longer text has other frequencies than a shorter one.
     pub fn depends_on_length(&self) -> bool {
-        self.length_of_switch().is_some() || matches!(self.scaling, RopeScaling::Dynamic { .. })
+        self.length_of_change().is_some()
+    }
+
+    /// The length, in tokens, up to which all texts have the same frequencies, where longer ones
+    /// have others.
+    pub fn length_of_change(&self) -> Option<usize> {
+        match &self.scaling {
+            RopeScaling::Dynamic { original_max_positions, .. } => Some(*original_max_positions),
+            _ => self.length_of_switch(),
+        }
     }
 
     /// The length up to which the frequencies of [`RopeScaling::LongRope`] are the short ones,
