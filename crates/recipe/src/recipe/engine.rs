@@ -18,7 +18,7 @@ pub enum Precision {
 
 /// Blocks that are run again in the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "wanted `\"none\"`, `\"all\"` or a whole number of 1 or more")]
 pub enum Recompute {
     /// None or all of them.
     Named(RecomputeBlocks),
@@ -78,4 +78,24 @@ pub enum OnSaveError {
     Stop,
     /// The run waits and tries again.
     Pause,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Recipe;
+
+    #[test]
+    fn recomputation_is_a_word_or_a_number_and_nothing_else() {
+        let parse = |value: &str| {
+            let text = format!("model = \"m\"\n[train]\nrecompute = {value}\n");
+            Recipe::parse(&text, "r.toml").map(|recipe| recipe.train.recompute.every())
+        };
+        for (value, every) in [("\"none\"", 0), ("\"all\"", 1), ("3", 3)] {
+            assert_eq!(parse(value).unwrap(), every);
+        }
+        for value in ["\"some\"", "-1", "true"] {
+            let error = parse(value).unwrap_err().to_string();
+            assert!(error.contains("wanted `\"none\"`, `\"all\"`"), "{error}");
+        }
+    }
 }
