@@ -1,45 +1,20 @@
 //! A micro-batch without a target adds nothing, and breaks nothing, on its way through the loop.
 
+mod tiny;
+
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use rekindle_align::Sft;
 use rekindle_data::{MicroBatch, Padding, Sample, TokenBatch, collate};
-use rekindle_models::arch::{Family, Layer, RopeScaling, RopeSpec, Scales};
-use rekindle_models::{Arch, Decoder};
+use rekindle_models::Decoder;
 use rekindle_testkit::device;
 use rekindle_train::{
     AdamW, Cursor, Decay, Observer, Schedule, SourceError, Step, StepReport, StepSource,
     TrainError, TrainPlan, TrainState, fit,
 };
-
-fn arch() -> Arch {
-    Arch {
-        family: Family::Llama,
-        hidden: 16,
-        layers: vec![Layer::FULL; 2],
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 4,
-        intermediate: 24,
-        vocab: 32,
-        norm_eps: 1e-5,
-        rope: Some(RopeSpec { theta: 10_000.0, dims: 4, scaling: RopeScaling::None }),
-        local_rope: None,
-        tied_head: true,
-        max_positions: 64,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        experts: None,
-        scales: Scales::default(),
-        initializer_range: 0.1,
-        bos: None,
-        eos: vec![1],
-        pad: Some(0),
-    }
-}
+use tiny::arch;
 
 /// Three rows: the last has no target.
 fn rows() -> Vec<Sample> {
@@ -109,7 +84,7 @@ fn trained(micro: Vec<MicroBatch>) -> (Vec<f32>, Recorder) {
     let dir = tempfile::tempdir().unwrap();
     let schedule = Schedule { decay: Decay::Constant, warmup_steps: 0, total_steps: 4 };
     let plan = TrainPlan::new(schedule, 0.01, dir.path());
-    let policy = Decoder::random(&arch(), 3, &device().autodiff());
+    let policy = Decoder::random(&arch(0.1), 3, &device().autodiff());
     let state = TrainState::new(policy, AdamW::default());
     let mut recorder = Recorder::default();
     let end = fit(state, &Sft::default(), &mut Same(micro), &plan, &mut recorder).unwrap();
