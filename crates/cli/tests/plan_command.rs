@@ -101,6 +101,28 @@ fn all_ways_of_computing_a_step_agree_on_the_users_own_rows() {
     world.run(&doctor).ended(0, &["4 rows", "all rows packed into one", "all blocks run again"]);
 }
 
+/// What the run would refuse is refused here, before the user has waited for anything.
+#[test]
+fn a_model_that_cannot_take_the_rows_is_refused_as_in_training() {
+    let world = World::new();
+    let config = world.path("model/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut numbers: Value = serde_json::from_str(&text).unwrap();
+    numbers["max_position_embeddings"] = 32.into();
+    numbers["rope_scaling"] = serde_json::json!({ "rope_type": "dynamic", "factor": 2.0 });
+    fs::write(&config, numbers.to_string()).unwrap();
+    let packed = ["--device", "cpu", "--set", "data.packing=bfd"];
+    let commands = [
+        &["train", "recipe.toml"][..],
+        &["plan", "recipe.toml"],
+        &["doctor", "--invariance", "-c", "recipe.toml"],
+    ];
+    for command in commands {
+        let said = world.run(&[command, &packed].concat());
+        said.ended(2, &["data.max_tokens", "by other angles"]);
+    }
+}
+
 #[test]
 fn nothing_is_written() {
     let world = World::new();

@@ -10,11 +10,10 @@ use rekindle_models::{Decoder, Recompute};
 use rekindle_train::Objective;
 use serde::Serialize;
 
-use crate::dataset::Rows;
 use crate::error::RunError;
-use crate::model::OpenModel;
 use crate::plan::Plan;
-use crate::run::{loader, samples};
+use crate::prepared::Prepared;
+use crate::run::loader;
 
 /// One way of computing the step beside the plainest one.
 #[derive(Clone, Debug, Serialize)]
@@ -115,13 +114,12 @@ impl Invariance {
     ) -> Result<Self, RunError> {
         let plan = quiet(plan);
         plan.check_device(device)?;
-        let model = OpenModel::open(&plan.recipe.model, plan.recipe.init)?;
-        let text = model.text(plan.recipe.data.template.as_deref())?.at(plan.recipe.data.clock());
-        let dataset = samples(&plan, &text, Rows::read(&plan.recipe.data, plan.recipe.seed)?)?;
+        let multiple = length_multiple(device);
+        let Prepared { model, text, dataset } = Prepared::of(&plan, multiple)?;
         let mut first = loader(&plan, &dataset)?;
         let chosen = first.next().unwrap_or_default().concat().concat();
         let rows: Vec<Sample> = chosen.iter().map(|&id| dataset.train[id].clone()).collect();
-        let padding = Padding::new(&text.tokenizer, length_multiple(device));
+        let padding = Padding::new(&text.tokenizer, multiple);
         let decoder = |device: &Device| {
             let tracked = device.clone().autodiff();
             let (decoder, _) = model.watched_decoder(&plan, &tracked)?;

@@ -31,6 +31,7 @@ pub mod forecast;
 pub mod invariance;
 pub mod model;
 pub mod plan;
+pub mod prepared;
 pub mod reproduce;
 pub mod run;
 
@@ -42,6 +43,7 @@ pub use history::History;
 pub use invariance::Invariance;
 pub use model::{OpenModel, TextSide};
 pub use plan::Plan;
+pub use prepared::Prepared;
 pub use recipe::{Method, Problem, Recipe};
 pub use rekindle_track::{Credentials, Drained};
 pub use run::{Host, Measured, Resume, RunOptions, RunSummary, run};

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use rekindle_recipe::{Plan, RunError, schema, set};
+use rekindle_recipe::{Plan, schema};
+
+use super::train;
 
 /// Commands on recipes.
 #[derive(Debug, Subcommand)]
@@ -41,10 +43,5 @@ pub fn run(command: &Command) -> Result<u8> {
 }
 
 fn resolve(input: &Input) -> Result<Plan> {
-    let text = super::read(&input.recipe)?;
-    let name = input.recipe.display().to_string();
-    let (recipe, text) = set::parse(&text, &name, &input.set).map_err(RunError::from)?;
-    let stem = input.recipe.file_stem().map(|it| it.to_string_lossy().into_owned());
-    let plan = Plan::resolve(recipe, &stem.unwrap_or_else(|| "run".to_owned()));
-    plan.map_err(|error| super::train::at_their_place(error, &text, &name))
+    Ok(train::resolve(&input.recipe, input.set.clone())?.0)
 }

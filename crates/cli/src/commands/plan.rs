@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rekindle_recipe::dataset::Rows;
+use rekindle_kernels::length_multiple;
 use rekindle_recipe::forecast::{Change, Machine, measured_rate};
-use rekindle_recipe::{Forecast, OpenModel, Plan, run as runs};
+use rekindle_recipe::{Forecast, Plan, Prepared};
 use serde_json::json;
 
 use super::train::resolve;
@@ -39,11 +39,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let device = device::open(&arguments.device)?;
     let (plan, _) = resolve(&arguments.recipe, arguments.set.clone())?;
     plan.check_device(&device)?;
-    let recipe = &plan.recipe;
-    let rows = Rows::read(&recipe.data, recipe.seed)?;
-    let model = OpenModel::open(&recipe.model, recipe.init)?;
-    let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
-    let dataset = runs::samples(&plan, &text, rows)?;
+    let multiple = length_multiple(&device);
+    let Prepared { model, text, dataset } = Prepared::of(&plan, multiple)?;
     let machine = Machine::new(&text, &device);
     let forecast = Forecast::of(&plan, &model.arch, &dataset, machine)?;
     let budget = arguments.memory.or_else(|| machine.is_host.then(host::free_memory).flatten());

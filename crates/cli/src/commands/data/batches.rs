@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use rekindle_recipe::OpenModel;
-use rekindle_recipe::dataset::Rows;
-use rekindle_recipe::run::{loader, samples};
+use rekindle_recipe::Prepared;
+use rekindle_recipe::run::loader;
 use serde_json::{Value, json};
 
 use crate::commands::train;
@@ -28,11 +27,9 @@ pub struct Arguments {
 /// Writes the steps; a row's `target` says for each token whether it is trained.
 pub fn run(arguments: &Arguments) -> Result<u8> {
     let (plan, _) = train::resolve(&arguments.recipe, Vec::new())?;
-    let recipe = &plan.recipe;
-    let rows = Rows::read(&recipe.data, recipe.seed)?;
-    let model = OpenModel::open(&recipe.model, recipe.init)?;
-    let text = model.text(recipe.data.template.as_deref())?.at(recipe.data.clock());
-    let mut loader = loader(&plan, &samples(&plan, &text, rows)?)?;
+    // On a processor nothing is padded, and what is written has no padding.
+    let Prepared { dataset, .. } = Prepared::of(&plan, 1)?;
+    let mut loader = loader(&plan, &dataset)?;
     let mut steps = Vec::with_capacity(arguments.steps);
     while let Some(step) = (steps.len() < arguments.steps).then(|| loader.next()).flatten() {
         let rows = step.into_iter().flatten().flatten().map(|row| &loader.samples()[row]);
