@@ -64,7 +64,7 @@ impl Workload {
         };
         Ok(Self {
             state: TrainState::new(policy, AdamW::default()),
-            source: SameBatch(random_batch(arch.vocab, size, device)),
+            source: SameBatch::new(arch.vocab, size, device),
             folder: tempfile::tempdir()?,
         })
     }
@@ -116,10 +116,18 @@ fn plan(total_steps: u64, run_dir: &Path) -> TrainPlan {
     TrainPlan { max_grad_norm, max_nonfinite, ..TrainPlan::new(schedule, 2e-4, run_dir) }
 }
 
-fn random_batch(vocab: usize, [batch, seq]: [usize; 2], device: &Device) -> TokenBatch {
-    let mut rng = init::generator(SEED, "tokens", "batch");
-    let rows: Vec<Sample> = (0..batch)
-        .map(|_| {
+/// A source that never ends and always gives one batch.
+#[derive(Debug)]
+struct SameBatch {
+    samples: Vec<Sample>,
+    batch: TokenBatch,
+    device: Device,
+}
+
+impl SameBatch {
+    fn new(vocab: usize, [batch, seq]: [usize; 2], device: &Device) -> Self {
+        let mut rng = init::generator(SEED, "tokens", "batch");
+        let sample = |_| {
             let draws = init::uniform(&mut rng, seq + 1, 0.5);
             let token = |draw: &f32| (((draw + 0.5) * vocab as f32) as usize).min(vocab - 1) as u32;
             Sample {
@@ -127,23 +135,24 @@ fn random_batch(vocab: usize, [batch, seq]: [usize; 2], device: &Device) -> Toke
                 target: vec![true; seq + 1],
                 truncated: false,
             }
-        })
-        .collect();
-    let alone: Vec<_> = (0..batch).map(|row| vec![row]).collect();
-    collate(&rows, &alone, Padding { id: 0, multiple: 1 }, device)
+        };
+        let samples: Vec<Sample> = (0..batch).map(sample).collect();
+        let rows: Vec<_> = (0..batch).map(|row| vec![row]).collect();
+        let batch = collate(&samples, &rows, Padding { id: 0, multiple: 1 }, device);
+        Self { samples, batch, device: device.clone() }
+    }
 }
-
-/// A source that never ends and always gives one batch.
-#[derive(Debug)]
-struct SameBatch(TokenBatch);
 
 impl StepSource<Decoder, TokenBatch> for SameBatch {
     fn next_step(&mut self, _policy: &Decoder) -> Result<Option<Step<TokenBatch>>, SourceError> {
-        Ok(Some(Step { micro: vec![self.0.clone()] }))
+        Ok(Some(Step { micro: vec![self.batch.clone()] }))
     }
 
-    fn halve(&self, _batch: &TokenBatch) -> Option<[TokenBatch; 2]> {
-        None
+    fn halve(&self, batch: &TokenBatch) -> Option<[TokenBatch; 2]> {
+        let (first, second) = batch.sample_ids.split_at(batch.sample_ids.len() / 2);
+        let padding = Padding { id: 0, multiple: 1 };
+        let half = |rows| collate(&self.samples, rows, padding, &self.device);
+        (!first.is_empty()).then(|| [half(first), half(second)])
     }
 
     fn cursor(&self) -> Cursor {

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Tensor;
 
 use crate::clip::rescaled;
 use crate::fit::{Seeds, Stream};
@@ -57,9 +58,10 @@ pub(crate) fn accumulate<M: Module, O: Objective<M>>(
     let numbers = sums.read(norm);
     let failed = |cause: String| TrainError::Device { step, cause };
     let numbers = numbers.map_err(|error| failed(error.to_string()))?;
-    // A device may hand over numbers and still have failed at some of what they were made of.
-    for device in seeds.devices {
-        device.sync().map_err(|error| failed(error.to_string()))?;
+    // A device that is out of memory may hand over zeros; its failure shows where a tensor that it
+    // did not write is read.
+    if numbers.loss == 0.0 || numbers.grad_norm == 0.0 {
+        readable(policy, &grads).map_err(failed)?;
     }
     Ok((grads, sums, numbers))
 }
@@ -108,6 +110,28 @@ pub fn gradient<M: Module, O: Objective<M>>(
     let units = sums.units();
     let StepNumbers { loss, grad_norm: norm, metrics, .. } = numbers;
     Ok(StepGradient { grads, loss, norm, units, metrics })
+}
+
+/// Reads every gradient from the device; what it says of one that it cannot hand over.
+fn readable<M: Module>(policy: &M, grads: &GradientsParams) -> Result<(), String> {
+    let mut visitor = Read { grads, failure: None };
+    policy.visit(&mut visitor);
+    visitor.failure.map_or(Ok(()), Err)
+}
+
+struct Read<'a> {
+    grads: &'a GradientsParams,
+    failure: Option<String>,
+}
+
+impl ModuleVisitor for Read<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.failure.is_none()
+            && let Some(grad) = self.grads.get::<D>(param.id)
+        {
+            self.failure = grad.try_into_data().err().map(|error| error.to_string());
+        }
+    }
 }
 
 /// How often micro-batches are halved because the device has too little memory for them.
@@ -175,9 +199,15 @@ fn halved<M: Module, B, S: StepSource<M, B>>(step: Step<B>, source: &S) -> (Step
 /// The words of the allocators below Burn, and of our own tests.
 fn speaks_of_memory(text: &str) -> bool {
     let text = text.to_lowercase();
-    ["out of memory", "outofmemory", "out_of_memory", "buffertoobig", "not enough memory"]
-        .iter()
-        .any(|words| text.contains(words))
+    const WORDS: [&str; 6] = [
+        "out of memory",
+        "out of device memory",
+        "outofmemory",
+        "out_of_memory",
+        "buffertoobig",
+        "not enough memory",
+    ];
+    WORDS.iter().any(|words| text.contains(words))
 }
 
 fn message(panic: &(dyn Any + Send)) -> Option<&str> {

@@ -75,12 +75,10 @@ impl<'a, M: Module> Course<'a, M> {
         if let Verdict::Skipped(why) = &verdict {
             self.observer.on_warning(why);
         }
-        // CubeCL on an H100 whose memory had run out gave zeros and no error.
         if numbers.loss == 0.0 && numbers.grad_norm == 0.0 {
             self.observer.on_warning(&format!(
                 "step {step}: loss and gradient are exactly zero; if that is not what the \
-                 objective means, the device has computed nothing, as one does that is out of \
-                 memory: use smaller micro-batches or recomputation"
+                 objective means, look at the rows and at the device"
             ));
         }
         Ok(verdict)
